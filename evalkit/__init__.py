@@ -1,0 +1,80 @@
+"""evalkit: how good, how diverse, how original, how fast and how detectable a generative model is, with error bars.
+
+    import evalkit
+    board = evalkit.compare(["samples/a", "samples/b"], real="photos/", out="report")
+    record, _ = evalkit.score("samples/a", real="photos/")
+
+The face: every verb and type, imported when first used, so that `import evalkit` and `evalkit --help` load no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "compare": "verbs",
+    "score": "verbs",
+    "generate": "verbs",
+    "train": "verbs",
+    "detect": "judging",
+    "open_samples": "samples",
+    "read_record": "records",
+    "metric": "types",
+    "Bench": "measurement",
+    "Cache": "cache",
+    "Settings": "settings",
+    "ExitCode": "errors",
+    "EvalkitError": "errors",
+    **dict.fromkeys(
+        (
+            "Batch", "Comparison", "Control", "Detector", "Estimate", "Extractor", "Features", "Generator",
+            "Leaderboard", "Metric", "MetricResult", "RunRecord", "Sample", "SampleSet", "Timing",
+        ),
+        "types",
+    ),
+}  # fmt: skip
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from .cache import Cache as Cache
+    from .errors import EvalkitError as EvalkitError
+    from .errors import ExitCode as ExitCode
+    from .judging import detect as detect
+    from .measurement import Bench as Bench
+    from .records import read_record as read_record
+    from .samples import open_samples as open_samples
+    from .settings import Settings as Settings
+    from .types import Batch as Batch
+    from .types import Comparison as Comparison
+    from .types import Control as Control
+    from .types import Detector as Detector
+    from .types import Estimate as Estimate
+    from .types import Extractor as Extractor
+    from .types import Features as Features
+    from .types import Generator as Generator
+    from .types import Leaderboard as Leaderboard
+    from .types import Metric as Metric
+    from .types import MetricResult as MetricResult
+    from .types import RunRecord as RunRecord
+    from .types import Sample as Sample
+    from .types import SampleSet as SampleSet
+    from .types import Timing as Timing
+    from .types import metric as metric
+    from .verbs import compare as compare
+    from .verbs import generate as generate
+    from .verbs import score as score
+    from .verbs import train as train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'evalkit' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

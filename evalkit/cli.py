@@ -1,0 +1,367 @@
+"""Arguments -> verb -> output: the command line, and the face's first customer.
+
+stdout carries the result, stderr progress and messages. Exit codes are `evalkit.errors.ExitCode`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import BadSetting, EvalkitError, ExitCode
+
+Command = Callable[..., Any]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with the exit code that says what happened."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every error ends as one line on stderr."""
+    try:
+        evalkit.main(arguments, standalone_mode=False, prog_name="evalkit")
+    except EvalkitError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.Exit as error:
+        return int(error.exit_code)
+    except click.ClickException as error:
+        return _fail(error.format_message(), ExitCode.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(f"interrupted; {KEPT}", ExitCode.SIGINT)
+    except _Terminated:
+        return _fail(f"terminated; {KEPT}", ExitCode.SIGTERM)
+    except BrokenPipeError:
+        # The reader of a pipe left: not an error, but nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.DONE)
+    except Exception as error:  # A bug of ours, or a machine that failed: still one line, and the way to the rest.
+        return _fail(f"{type(error).__name__}: {error} (EVALKIT_TRACEBACK=1 shows where)", ExitCode.RUN_FAILED)
+    return int(ExitCode.DONE)
+
+
+KEPT = "what was finished is kept; the same command goes on from there"
+
+
+class _Terminated(BaseException):
+    pass
+
+
+def _terminate(*_: Any) -> None:
+    raise _Terminated
+
+
+def _fail(message: str, code: ExitCode) -> int:
+    if os.environ.get("EVALKIT_TRACEBACK") == "1":
+        traceback.print_exc()
+    line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
+    click.echo(f"evalkit: {line}", err=True)
+    return int(code)
+
+
+# ---------------------------------------------------------------------------------------------- shared options
+
+
+def _common(command: Command) -> Command:
+    """Options that every measuring command has."""
+    options = [
+        click.option("--seed", type=int, help="Seed of everything random (default 0)."),
+        click.option("--device", help="cpu, cuda, cuda:1, mps (default: the fastest there is)."),
+        click.option("--batch-size", type=int, help="Samples a forward pass (halved when memory runs out)."),
+        click.option("--workers", type=int, help="Loader threads (default: one a core, at most 8)."),
+        click.option("--config", type=click.Path(path_type=Path), help="Configuration file (default: evalkit.toml)."),
+        click.option("--no-cache", is_flag=True, help="Remember nothing and look nothing up."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _scoring(command: Command) -> Command:
+    """Options of the commands that score."""
+    options = [
+        click.option("--real", metavar="SOURCE", help="Real samples to score against."),
+        click.option("--train", metavar="SOURCE", help="What the models learned from (for memorization, novelty)."),
+        click.option(
+            "--metrics", "-m", metavar="M", multiple=True, help="metric@instrument; repeat or separate by commas."
+        ),
+        click.option("--n", type=int, help="Samples a subject (default: as many as the real ones, at most 10,000)."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+class _Run:
+    """Settings and bench of one command, made of its options."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from .cache import Cache, default_root
+        from .hardware import resolve_device
+        from .measurement import Bench
+        from .progress import TerminalProgress
+        from .settings import resolve
+
+        names = [part.strip() for given in options.pop("metrics", ()) for part in given.split(",") if part.strip()]
+        quiet, no_cache, config = options.pop("quiet"), options.pop("no_cache"), options.pop("config")
+        keys = ("seed", "device", "batch_size", "workers", "n")
+        self.settings = resolve({"metrics": tuple(names), **{k: options.pop(k, None) for k in keys}}, file=config)
+        self.progress = TerminalProgress(quiet=quiet)
+        extra = {} if self.settings.workers is None else {"workers": self.settings.workers}
+        self.bench = Bench(
+            device=resolve_device(self.settings.device),
+            cache=Cache(None if no_cache else default_root()),
+            progress=self.progress,
+            batch_size=self.settings.batch_size,
+            **extra,
+        )
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.close()
+
+
+def _command_line() -> str:
+    return shlex.join(["evalkit", *sys.argv[1:]])
+
+
+def _print_board(board: Any, as_json: bool, document: Any = None) -> None:
+    from . import registry
+    from .records import dumps
+    from .tables import board_table
+
+    if as_json:
+        click.echo(dumps(document) if document is not None else registry.reports.get("json")(board), nl=False)
+        return
+    for comparison in board.comparisons:
+        click.echo(board_table(comparison))
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="evalkit")
+def evalkit() -> None:
+    """How good, diverse, original, fast and detectable a generative model is, with error bars."""
+
+
+@evalkit.command()
+@click.argument("subjects", nargs=-1, metavar="[SUBJECT]...")
+@_scoring
+@click.option("--out", type=click.Path(path_type=Path), default=Path("evalkit-report"), help="Report folder.")
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), metavar="RECORD", help="A run record to stand beside them."
+)
+@_common
+def compare(subjects: tuple[str, ...], **options: Any) -> None:
+    """Score each SUBJECT and write one leaderboard report.
+
+    A SUBJECT is a folder, archive, file, run record (.json), or the name of a generator. Without any, the embedded
+    suite runs: reference generators are trained on embedded data, scored, and judged by trained detectors.
+    """
+    from . import verbs
+
+    with _Run(options) as run:
+        out, as_json = options["out"], options["as_json"]
+        board = verbs.compare(
+            subjects,
+            real=options["real"],
+            train=options["train"],
+            out=out,
+            baseline=options["baseline"],
+            settings=run.settings,
+            bench=run.bench,
+            command=_command_line(),
+        )
+    _print_board(board, as_json)
+    click.echo(f"report: {out / 'index.html'}", err=True)
+    verbs.conclude(board)
+
+
+@evalkit.command()
+@click.argument("subject")
+@_scoring
+@click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json .csv .md .html .xml")
+@_common
+def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
+    """Score one SUBJECT against real samples: one run record and its table."""
+    from . import verbs
+    from .records import to_json
+
+    with _Run(options) as run:
+        record, board = verbs.score(
+            subject,
+            real=options["real"],
+            train=options["train"],
+            outputs=outputs,
+            settings=run.settings,
+            bench=run.bench,
+            command=_command_line(),
+        )
+    _print_board(board, options["as_json"], to_json(record))
+    verbs.conclude(board)
+
+
+@evalkit.command()
+@click.argument("name")
+@click.option("--n", type=int, required=True, help="How many samples.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for samples and set.json.")
+@click.option("--data", metavar="SOURCE", help="What it learns from (default: the embedded data of its modality).")
+@click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
+@_common
+def generate(name: str, n: int, out: Path, data: str | None, controls: tuple[str, ...], **options: Any) -> None:
+    """Train (or find trained) the generator NAME, or load a model folder, and write samples."""
+    from . import verbs
+
+    with _Run(options) as run:
+        settings = _controls(controls)
+        seed = run.settings.seed
+        folder = verbs.generate(name, n=n, out=out, data=data, seed=seed, controls=settings, bench=run.bench)
+    click.echo(str(folder / "set.json"))
+
+
+@evalkit.command()
+@click.argument("kind", type=click.Choice(["generator", "detector"]))
+@click.argument("name")
+@click.option("--data", metavar="SOURCE", help="What a generator learns from.")
+@click.option("--real", metavar="SOURCE", help="Real samples a detector learns from.")
+@click.option("--fake", metavar="SOURCE", multiple=True, help="Generated samples a detector learns from; repeatable.")
+@click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder.")
+@_common
+def train(
+    kind: str,
+    name: str,
+    data: str | None,
+    real: str | None,
+    fake: tuple[str, ...],
+    controls: tuple[str, ...],
+    out: Path,
+    **options: Any,
+) -> None:
+    """Train a generator on data, or a detector on real and generated samples; write a model folder."""
+    from . import verbs
+
+    with _Run(options) as run:
+        given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "controls": _controls(controls)}
+        verbs.train(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
+    click.echo(str(out / "card.json"))
+
+
+@evalkit.command()
+@click.argument("source")
+@click.option(
+    "--with", "detectors", metavar="DETECTOR", multiple=True, required=True, help="Detector folder; repeatable."
+)
+@click.option("--truth", metavar="real|fake|FILE", help="What the samples are: a word, or a .csv of id,label.")
+@click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json or .csv")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else.")
+@_common
+def detect(
+    source: str, detectors: tuple[str, ...], truth: str | None, outputs: tuple[Path, ...], **options: Any
+) -> None:
+    """Let fitted detectors score the samples of SOURCE; with --truth, how well they do."""
+    from .judging import detect as judged
+    from .records import dumps
+    from .tables import detection_table
+
+    with _Run(options) as run:
+        found = judged(source, detectors, truth=truth, outputs=outputs, bench=run.bench)
+    click.echo(dumps(found) if options["as_json"] else detection_table(found), nl=not options["as_json"])
+
+
+@evalkit.command("list")
+@click.argument("what", required=False, metavar="[metrics|extractors|detectors|generators|reports]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def list_(what: str | None, as_json: bool) -> None:
+    """What there is: name, default, direction, origin, and one sentence each."""
+    from . import registry
+    from .errors import UnknownName
+    from .records import dumps
+    from .tables import listing_table
+
+    if what is not None and what not in registry.DOORS:
+        raise UnknownName("list", what, registry.DOORS)
+    chosen = {what: registry.DOORS[what]} if what else registry.DOORS
+    if as_json:
+        plain = {
+            kind: [{"name": x.name, "origin": x.origin, "summary": x.summary, **x.facts} for x in door.listings()]
+            for kind, door in chosen.items()
+        }
+        click.echo(dumps(plain), nl=False)
+        return
+    for kind, door in chosen.items():
+        click.echo(listing_table(kind, list(door.listings())))
+
+
+@evalkit.group()
+def cache() -> None:
+    """What was computed before and is kept: rows, models, samples."""
+
+
+@cache.command()
+def info() -> None:
+    """Where the cache is and how much it holds."""
+    from .cache import Cache, default_root
+
+    click.echo(f"{default_root()}")
+    for kind, (files, size) in Cache(default_root()).info().items():
+        click.echo(f"  {kind:<16} {files:>7} files {size / 2**20:>9.1f} MiB")
+
+
+@cache.command()
+def clear() -> None:
+    """Remove everything evalkit keeps; what is removed will be computed again."""
+    from .cache import Cache, default_root
+
+    click.echo(f"removed {Cache(default_root()).clear()} files from {default_root()}")
+
+
+@evalkit.command()
+def doctor() -> None:
+    """What this machine can do, and what is broken on it."""
+    from .doctor import checks
+
+    findings = list(checks())
+    for ok, line in findings:
+        click.echo(f"{'ok ' if ok else 'BAD'} {line}")
+    if not all(ok for ok, _ in findings):
+        raise click.exceptions.Exit(int(ExitCode.RUN_FAILED))
+
+
+def _controls(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`key=value` pairs with numbers read as numbers."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise BadSetting(f"--set {pair!r}; expected KEY=VALUE")
+        value: Any = text
+        for kind in (int, float):
+            try:
+                value = kind(text)
+                break
+            except ValueError:
+                continue
+        found[key] = value
+    return found
+
+
+if __name__ == "__main__":
+    main()

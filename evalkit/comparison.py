@@ -1,0 +1,231 @@
+"""Records side by side: equal protocols share a column, unlike ones are refused in words, ties are called ties."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import ModalityMismatch, NothingToEvaluate
+from .types import Cell, Column, Comparison, MetricResult, Modality, Row, RunRecord
+
+TITLES: Mapping[Modality, str] = {"image": "Images", "text": "Texts"}
+
+
+def compare_records(records: Sequence[RunRecord], title: str | None = None) -> Comparison:
+    """A board of records of one modality.
+
+    A column holds results of one name *and* one protocol: where subjects differ, the protocol most of them share stays
+    and the others are refused with what differs. The best of a column is the best candidate (floors and ceilings are
+    there to check the metric, not to win); a candidate whose difference from it has an interval that includes zero is
+    tied. Raises ModalityMismatch for two modalities, NothingToEvaluate without records.
+    """
+    if not records:
+        raise NothingToEvaluate("no record to compare")
+    modalities = {r.subject.modality for r in records}
+    if len(modalities) > 1:
+        named = ", ".join(f"{r.subject.name} ({r.subject.modality})" for r in records[:6])
+        raise ModalityMismatch(f"one table holds one modality; given {named}: compare them separately")
+    columns, refused = _columns(records)
+    best = {c.name: name for c in columns if (name := _best(c, records)) is not None}
+    ties = {c.name: tied for c in columns if (tied := _ties(c, best.get(c.name), records))}
+    rows = tuple(
+        Row(
+            r.subject.name,
+            r.subject.role,
+            tuple(_cell(c, r, best.get(c.name), ties.get(c.name, ())) for c in columns),
+            r.subject.n,
+        )
+        for r in _ranked(records, columns)
+    )
+    modality = records[0].subject.modality
+    warnings = Counter(w for r in records for w in r.warnings)
+    return Comparison(
+        modality=modality,
+        title=title or TITLES[modality],
+        reference=records[0].reference,
+        columns=columns,
+        rows=rows,
+        best=best,
+        ties=ties,
+        deltas={c.name: _deltas(c, best[c.name], records) for c in columns if c.name in best},
+        refused=refused,
+        verdict=_verdict(columns, records, best, ties),
+        warnings=tuple(
+            w if count == len(records) else f"{', '.join(r.subject.name for r in records if w in r.warnings)}: {w}"
+            for w, count in warnings.items()
+        ),
+        excluded=tuple((r.subject.name, e) for r in records for e in r.excluded),
+    )
+
+
+def result_of(record: RunRecord, name: str, protocol: str | None = None) -> MetricResult | None:
+    """The record's result of that name (and protocol), or None."""
+    for result in record.results:
+        if result.name == name and protocol in (None, result.protocol):
+            return result
+    return None
+
+
+def difference(a: MetricResult, b: MetricResult) -> tuple[float, float, float]:
+    """a - b with its interval, from the two results' own half-widths added in squares (independent subjects)."""
+    gap = a.value - b.value
+    down = math.hypot(a.value - a.low, b.high - b.value)
+    up = math.hypot(a.high - a.value, b.value - b.low)
+    return gap, gap - down, gap + up
+
+
+def _columns(records: Sequence[RunRecord]) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    names = dict.fromkeys(result.name for record in records for result in record.results)
+    columns, refused = [], []
+    for name in names:
+        found = [(r.subject.name, result) for r in records if (result := result_of(r, name)) is not None]
+        protocol, _ = Counter(result.protocol for _, result in found).most_common(1)[0]
+        kept = next(result for _, result in found if result.protocol == protocol)
+        columns.append(Column(name, kept.better, kept.unit, protocol, kept.n, kept.interval))
+        for subject, result in found:
+            if result.protocol != protocol:
+                refused.append(f"{name} of {subject} is not comparable: {_differs(result.terms, kept.terms)}")
+    return tuple(columns), tuple(refused)
+
+
+def _differs(own: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
+    """Which terms differ, in words."""
+    parts = []
+    for key in sorted({*own, *kept}):
+        a, b = own.get(key), kept.get(key)
+        if a != b:
+            parts.append(f"{key} is {_short(a)}, the others have {_short(b)}")
+    return "; ".join(parts) or "its terms were not recorded"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:19] if text.startswith("sha256:") else text[:60]
+
+
+def _candidates(records: Sequence[RunRecord]) -> list[RunRecord]:
+    return [r for r in records if r.subject.role == "candidate"]
+
+
+def _sign(column: Column) -> float:
+    return 1.0 if column.better == "lower" else -1.0
+
+
+def _best(column: Column, records: Sequence[RunRecord]) -> str | None:
+    found = [
+        (_sign(column) * result.value, r.subject.name)
+        for r in _candidates(records)
+        if (result := result_of(r, column.name, column.protocol)) is not None
+    ]
+    return min(found)[1] if len(found) > 1 else None
+
+
+def _ties(column: Column, best: str | None, records: Sequence[RunRecord]) -> tuple[str, ...]:
+    winner = next((r for r in records if r.subject.name == best), None)
+    top = None if winner is None else result_of(winner, column.name, column.protocol)
+    if top is None:
+        return ()
+    tied = []
+    for record in _candidates(records):
+        own = result_of(record, column.name, column.protocol)
+        if own is not None and record is not winner:
+            _, low, high = difference(own, top)
+            if low <= 0 <= high:
+                tied.append(record.subject.name)
+    return tuple(tied)
+
+
+def _cell(column: Column, record: RunRecord, best: str | None, ties: tuple[str, ...]) -> Cell:
+    result = result_of(record, column.name, column.protocol)
+    if result is None:
+        return Cell(None, why=_why(column, record))
+    name = record.subject.name
+    return Cell(result.value, result.low, result.high, best=name == best, tied=name in ties)
+
+
+def _why(column: Column, record: RunRecord) -> str:
+    if result_of(record, column.name) is not None:
+        return "not comparable: another protocol (see below)"
+    stem = column.name.split(".")[0]
+    for warning in record.warnings:
+        if warning.startswith((f"{stem} is missing: ", f"{column.name} is missing: ")):
+            return warning.split(" is missing: ", 1)[1]
+    return "not measured for this subject"
+
+
+def _deltas(column: Column, best: str, records: Sequence[RunRecord]) -> dict[str, Cell]:
+    """Each subject's distance from the best one, with its interval."""
+    top = next(
+        result for r in records if r.subject.name == best and (result := result_of(r, column.name, column.protocol))
+    )
+    deltas = {}
+    for record in records:
+        own = result_of(record, column.name, column.protocol)
+        if own is not None and record.subject.name != best:
+            deltas[record.subject.name] = Cell(*difference(own, top))
+    return deltas
+
+
+def _ranked(records: Sequence[RunRecord], columns: Sequence[Column]) -> list[RunRecord]:
+    """Ceilings first, candidates by the first column, floors last: the frame in which the candidates are read."""
+    order = {"ceiling": 0, "candidate": 1, "floor": 2}
+    lead = columns[0] if columns else None
+
+    def key(record: RunRecord) -> tuple[int, float]:
+        result = None if lead is None else result_of(record, lead.name, lead.protocol)
+        value = math.inf if result is None or lead is None else _sign(lead) * result.value
+        return order[record.subject.role], value
+
+    return sorted(records, key=key)
+
+
+def _verdict(
+    columns: Sequence[Column],
+    records: Sequence[RunRecord],
+    best: Mapping[str, str],
+    ties: Mapping[str, tuple[str, ...]],
+) -> tuple[str, ...]:
+    """The board in words: who leads, by how much, how sure, and whether floor and ceiling stand where they must."""
+    lines = []
+    quality = [c for c in columns if c.name.split("@")[0].split(".")[0] not in ("throughput", "latency")]
+    if quality and quality[0].name in best:
+        lines.append(_lead(quality[0], records, best, ties))
+    wins = Counter(best[c.name] for c in quality if c.name in best and not ties.get(c.name))
+    if wins:
+        listed = ", ".join(f"{name} {count}" for name, count in wins.most_common())
+        open_ = len([c for c in quality if c.name in best]) - sum(wins.values())
+        lines.append(
+            f"Clear first places over {sum(wins.values()) + open_} quality numbers: {listed}; {open_} open (ties)."
+        )
+    speed = next((c for c in columns if c.name == "throughput" and c.name in best), None)
+    if speed is not None:
+        result = _result_named(records, best[speed.name], speed)
+        if result is not None:
+            lines.append(f"Fastest: {best[speed.name]}, {result.value:,.0f} samples per second.")
+    return tuple(lines)
+
+
+def _lead(
+    column: Column, records: Sequence[RunRecord], best: Mapping[str, str], ties: Mapping[str, tuple[str, ...]]
+) -> str:
+    name = best[column.name]
+    top = _result_named(records, name, column)
+    assert top is not None
+    said = f"{name} leads on {column.name}: {top.value:.3g} [{top.low:.3g}, {top.high:.3g}]"
+    if tied := ties.get(column.name):
+        return f"{said}, not clearly ahead of {', '.join(tied)} (the interval of the difference includes zero)."
+    others = [
+        (abs(result.value - top.value), r.subject.name, result)
+        for r in _candidates(records)
+        if r.subject.name != name and (result := result_of(r, column.name, column.protocol)) is not None
+    ]
+    _, second, result = min(others, key=lambda entry: entry[0])
+    gap, low, high = (abs(v) for v in difference(result, top))
+    return f"{said}, ahead of {second} by {gap:.3g} [{min(low, high):.3g}, {max(low, high):.3g}]."
+
+
+def _result_named(records: Sequence[RunRecord], name: str, column: Column) -> MetricResult | None:
+    record = next(r for r in records if r.subject.name == name)
+    return result_of(record, column.name, column.protocol)

@@ -1,0 +1,217 @@
+"""What a report shows beside its numbers: sample grids, nearest training neighbours, curves, matrices, class tables."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from . import registry
+from .comparison import result_of
+from .detection import cross_rows
+from .metrics.curves import roc_points
+from .metrics.memorization import nearest
+from .types import (
+    Cell,
+    Comparison,
+    Curves,
+    Estimate,
+    Exhibit,
+    Features,
+    Grid,
+    Line,
+    Matrix,
+    Pair,
+    Pairs,
+    Picture,
+    Point,
+    Sample,
+    Scatter,
+    Table,
+)
+
+if TYPE_CHECKING:
+    from .board import Scored
+    from .measurement import Bench, Measured
+
+SHOWN = {"image": 20, "text": 4}
+PAIRS = {"image": 8, "text": 2}
+LARGEST_THUMBNAIL = 96
+
+
+def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> tuple[Exhibit, ...]:
+    """Everything there is to show of a board, in the order a reader wants it."""
+    found: list[Exhibit | None] = [
+        _grid(scored, comparison),
+        _speed(scored, comparison),
+        *_detectability(scored, bench),
+        _classes(scored),
+        _neighbours(scored, comparison),
+    ]
+    return tuple(e for e in found if e is not None)
+
+
+def picture(pixels: npt.NDArray[np.uint8], alt: str) -> Picture:
+    """A thumbnail as a data URI: small images as they are (PNG), larger ones reduced (WebP)."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    if max(image.size) <= LARGEST_THUMBNAIL // 2:
+        image.save(buffer, "PNG", optimize=True)
+        kind = "png"
+    else:
+        image.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL), Image.Resampling.LANCZOS)
+        image.save(buffer, "WEBP", quality=75)
+        kind = "webp"
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", alt)
+
+
+def _show(sample: Sample, owner: str) -> Picture | str:
+    media = sample.load()
+    if isinstance(media, str):
+        return media
+    label = f", {sample.group}" if sample.group else ""
+    return picture(media, f"{owner}: {sample.id}{label}")
+
+
+def _grid(scored: Sequence[Scored], comparison: Comparison) -> Grid:
+    count = SHOWN[comparison.modality]
+    real = scored[0].sides.real
+    lines = [] if real is None else [(f"real: {real.samples.name}", _first(real, count))]
+    lines += [(s.entrant.name, _first(s.sides.fake, count)) for s in scored]
+    rule = f"The first {count} samples of each subject in the order they were drawn or listed; none was picked by hand."
+    if any(s.entrant.generator for s in scored):
+        rule += f" All generators used seed {scored[0].record.seed}."
+    return Grid("Samples", rule, tuple(lines))
+
+
+def _first(side: Measured, count: int) -> tuple[Picture | str, ...]:
+    return tuple(_show(s, side.samples.name) for s, _ in zip(side.samples, range(count), strict=False))
+
+
+def _speed(scored: Sequence[Scored], comparison: Comparison) -> Scatter | None:
+    """Quality against speed, for subjects that were timed."""
+    lead = comparison.columns[0] if comparison.columns else None
+    points = []
+    for s in scored:
+        if lead is None or s.record.timing is None or s.entrant.role == "ceiling":
+            continue
+        result = result_of(s.record, lead.name, lead.protocol)
+        if result is not None:
+            speed = float(s.record.timing["samples_per_second"])
+            points.append(Point(s.entrant.name, speed, result.value, result.low, result.high, s.entrant.role))
+    if lead is None or len(points) < 2:
+        return None
+    arrow = "lower is better" if lead.better == "lower" else "higher is better"
+    device = next(s.record.timing["device"] for s in scored if s.record.timing)
+    note = f"{lead.name} ({arrow}) against samples per second on {device}; bars are 95 % intervals."
+    values = [p.y for p in points]
+    wide = min(values) > 0 and max(values) / min(values) > 20
+    return Scatter("Quality against speed", note, "samples per second", lead.name, tuple(points), True, wide)
+
+
+def _detectability(scored: Sequence[Scored], bench: Bench) -> Iterator[Exhibit]:
+    """ROC curves and the cross-generator matrix of each detector."""
+    names = dict.fromkeys(name for s in scored for name in s.judges)
+    for name in names:
+        judges = {s.entrant.name: s.judges[name] for s in scored if name in s.judges}
+        lines = []
+        for subject, own in judges.items():
+            value = _auroc(own.real, own.fake)
+            points = roc_points(own.real.rows[:, 0], own.fake.rows[:, 0])
+            lines.append(Line(subject, tuple(points), f"AUROC {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"))
+        first = next(iter(judges.values()))
+        n = f"{len(first.real)} real and {len(first.fake)} generated samples it never saw"
+        yield Curves(
+            f"ROC of {name}",
+            f"Fitted to each subject on {first.fitted_on['n_real']} + {first.fitted_on['n_fake']} samples,"
+            f" tested on {n}. The diagonal is guessing: a subject on it cannot be told from real.",
+            "false positive rate (real called fake)",
+            "true positive rate (fake called fake)",
+            tuple(lines),
+            diagonal=True,
+        )
+        if len(judges) > 1:
+            table = cross_rows(judges, bench)
+            cells = tuple(tuple(_cell(_auroc(*table[trained, tested])) for tested in judges) for trained in judges)
+            yield Matrix(
+                f"{name} across generators",
+                f"AUROC of {name} fitted to the subject of the row and tested on the subject of the column."
+                " 0.5 is chance; below it, the fakes look more real to it than real samples do.",
+                "fitted to",
+                "tested on",
+                tuple(judges),
+                tuple(judges),
+                cells,
+            )
+
+
+def _auroc(real: Features, fake: Features) -> Estimate:
+    value = registry.metrics.get("auroc").fn(real, fake)
+    assert isinstance(value, Estimate)
+    return value
+
+
+def _cell(value: Estimate) -> Cell:
+    return Cell(value.value, value.low, value.high)
+
+
+def _classes(scored: Sequence[Scored]) -> Table | None:
+    """What a classifier makes of the samples: how sure it is, whether it agrees with the label, how even they are."""
+    name = next((k for s in scored for k, f in s.sides.fake.features.items() if "logits" in f.heads), None)
+    if name is None:
+        return None
+    rows = []
+    real = scored[0].sides.real
+    if real is not None and name in real.features:
+        rows.append((f"real: {real.samples.name}", *_class_row(real.features[name])))
+    rows += [(s.entrant.name, *_class_row(s.sides.fake.features[name])) for s in scored]
+    logits = scored[0].sides.fake.features[name].head("logits").rows
+    header = ("subject", "confidence", "agreement", *(f"{c}" for c in range(logits.shape[1])))
+    note = (
+        f"Share of samples that {name} puts in each class; confidence is its mean top-class probability; agreement is"
+        " how often its class is the label the sample was made for (conditional generators only)."
+    )
+    return Table("Per class", note, header, tuple(rows))
+
+
+def _class_row(features: Features) -> tuple[str, ...]:
+    logits = features.head("logits").rows.double()
+    top, winner = logits.softmax(dim=1).max(dim=1)
+    shares = winner.bincount(minlength=logits.shape[1]).double() / len(winner)
+    groups = [s.group for s in features.samples]
+    labelled = [(g, int(w)) for g, w in zip(groups, winner, strict=True) if g is not None and g.isdecimal()]
+    agreement = f"{sum(int(g) == w for g, w in labelled) / len(labelled):.0%}" if labelled else "–"
+    return (f"{float(top.mean()):.1%}", agreement, *(f"{float(share):.0%}" for share in shares))
+
+
+def _neighbours(scored: Sequence[Scored], comparison: Comparison) -> Pairs | None:
+    """The generated samples that lie nearest to a training sample, beside it."""
+    count = PAIRS[comparison.modality]
+    column = next((c for c in comparison.columns if c.name.startswith("memorization@")), None)
+    if column is None:
+        return None
+    name = column.name.split("@")[1]
+    lines = []
+    for s in scored:
+        train = s.sides.train
+        if train is None or s.entrant.role == "floor" or name not in s.sides.fake.features:
+            continue
+        own, home = s.sides.fake.features[name].head("features"), train.features[name].head("features")
+        distances, indices = nearest(own.rows, home.rows)
+        listed, known = tuple(own.samples), tuple(home.samples)
+        pairs = []
+        for i in distances.argsort(stable=True)[:count].tolist():
+            says = "exact copy" if distances[i] == 0 else f"distance {float(distances[i]):.3g}"
+            pairs.append(Pair(_show(listed[i], s.entrant.name), _show(known[int(indices[i])], "training sample"), says))
+        lines.append((s.entrant.name, tuple(pairs)))
+    rule = (
+        f"The {count} samples of each subject that lie nearest to a training sample under {name}, each beside that"
+        " training sample. Near is not copied: compare with the ceiling, which never saw the training data."
+    )
+    return Pairs("Nearest training neighbours", rule, tuple(lines))

@@ -1,0 +1,103 @@
+"""The report folder: records as they are finished, the leaderboard at the end, each file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import registry
+from .cache import beside
+from .errors import BadSetting, UnwritableOutput
+from .records import dumps, to_json, write_record, write_text
+from .types import Detector, Generator, Leaderboard, RunRecord
+
+OURS = {"index.html": "html", "leaderboard.json": "json", "leaderboard.csv": "csv", "leaderboard.md": "markdown"}
+MODEL_FILES = ("model.safetensors", "card.json")
+BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html", ".xml": "junit"}
+
+
+class ReportFolder:
+    """A folder that is ours to write: new, empty, or a report of ours; anything else is refused, never mixed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fresh: set[str] = set()
+        if path.exists() and not path.is_dir():
+            raise UnwritableOutput(f"{path} is a file; give a folder for the report")
+        strangers = [p.name for p in path.iterdir() if p.name not in (*OURS, "records")] if path.is_dir() else []
+        if strangers:
+            raise UnwritableOutput(
+                f"{path} holds other things ({strangers[0]!r}); give a new or empty folder with --out"
+            )
+        if (path / "leaderboard.json").exists() and not _is_ours(path / "leaderboard.json"):
+            raise UnwritableOutput(
+                f"{path / 'leaderboard.json'} is not a report of evalkit; give another folder with --out"
+            )
+        try:
+            (path / "records").mkdir(parents=True, exist_ok=True)
+            with beside(path / "records" / ".writable") as draft:
+                draft.touch()
+            (path / "records" / ".writable").unlink()
+        except OSError as error:
+            raise UnwritableOutput(
+                f"cannot write to {path}: {error.strerror or error}; choose another --out"
+            ) from error
+
+    def record(self, record: RunRecord) -> None:
+        """Write one finished record."""
+        name = f"{record.subject.modality}-{safe_name(record.subject.name)}"
+        while f"{name}.json" in self.fresh:
+            name += "_"
+        self.fresh.add(f"{name}.json")
+        write_record(record, self.path / "records" / f"{name}.json")
+
+    def finish(self, board: Leaderboard) -> None:
+        """Write the leaderboard in every format and drop the records of an earlier run."""
+        for file, name in OURS.items():
+            write_text(self.path / file, registry.reports.get(name)(board))
+        for old in (self.path / "records").glob("*.json"):
+            if old.name not in self.fresh:
+                old.unlink()
+
+
+def safe_name(name: str) -> str:
+    """A file name made of a subject's name: letters, digits, dot, dash and underscore, at most 80."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80] or "subject"
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return str(json.loads(path.read_text("utf-8"))["schema"]).startswith("evalkit.leaderboard/")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def check_outputs(files: Sequence[Path]) -> None:
+    """Refuse, before any work, an output whose suffix names no format or whose folder does not exist."""
+    for file in files:
+        if file.suffix not in BY_SUFFIX:
+            raise BadSetting(f"-o {file}: the suffix picks the format; expected one of {' '.join(BY_SUFFIX)}")
+        if not file.parent.is_dir():
+            raise UnwritableOutput(f"-o {file}: the folder {file.parent} does not exist; make it first")
+        if file.is_dir():
+            raise UnwritableOutput(f"-o {file} is a folder; give a file name")
+
+
+def write_outputs(record: RunRecord, board: Leaderboard, files: Sequence[Path]) -> None:
+    """One run in every format asked for: .json is the run record itself, the others are rendered."""
+    for file in files:
+        text = dumps(to_json(record)) if file.suffix == ".json" else registry.reports.get(BY_SUFFIX[file.suffix])(board)
+        write_text(file, text)
+
+
+def publish_model(model: Generator | Detector, folder: Path) -> None:
+    """Save a fitted model as a folder, in place of an earlier model of ours; anything else there is refused."""
+    if folder.is_file():
+        raise UnwritableOutput(f"{folder} is a file; give a folder with --out")
+    strangers = [p.name for p in folder.iterdir() if p.name not in MODEL_FILES] if folder.is_dir() else []
+    if strangers:
+        raise UnwritableOutput(f"{folder} holds other things ({strangers[0]!r}); give a new or empty folder with --out")
+    with beside(folder) as draft:
+        model.save(draft)

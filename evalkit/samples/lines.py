@@ -1,0 +1,119 @@
+"""Texts in one file: .txt (one a line), .jsonl (field `text`), .csv and .parquet (column `text`)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BadSource, NothingToEvaluate, UnreadableSample
+from ..types import Sample
+from ._media import decode_text
+from ._set import ListedSet
+
+if TYPE_CHECKING:
+    from ..types import Media
+
+TEXT_FIELDS = ("text", "generated_text", "completion", "output", "content")
+GROUP_FIELDS = ("group", "label", "class", "source", "model")
+CONDITION_FIELDS = ("condition", "prompt")
+
+
+def open_lines(path: Path) -> ListedSet:
+    """The texts of a file by its suffix; BadSource when it cannot be parsed, NothingToEvaluate when it has none."""
+    try:
+        samples = list(_READERS[path.suffix.lower()](path))
+    except OSError as error:
+        raise BadSource(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    if not samples:
+        raise NothingToEvaluate(f"{str(path)!r} holds no text")
+    return ListedSet(path.stem, "text", tuple(samples), str(path))
+
+
+def _sample(position: str, data: bytes, group: Any = None, condition: Any = None) -> Sample:
+    def load() -> Media:
+        return decode_text(data)
+
+    digest = hashlib.sha256(data).hexdigest()
+    return Sample(
+        position, digest, load, None if group is None else str(group), None if condition is None else str(condition)
+    )
+
+
+def _txt(path: Path) -> Iterable[Sample]:
+    # A blank line between others is listed (and excluded as empty); blank lines at the end are only the end.
+    for number, line in enumerate(path.read_bytes().rstrip().splitlines(), 1):
+        yield _sample(f"line-{number}", line.strip())
+
+
+def _jsonl(path: Path) -> Iterable[Sample]:
+    for number, line in enumerate(path.read_bytes().rstrip().splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            yield _broken(f"line-{number}", line, "not valid JSON")
+            continue
+        row = {"text": row} if isinstance(row, str) else row
+        if not isinstance(row, dict):
+            yield _broken(f"line-{number}", line, "neither a JSON object nor a string")
+            continue
+        yield _from_row(f"line-{number}", row, path)
+
+
+def _broken(position: str, data: bytes, reason: str) -> Sample:
+    def load() -> Media:
+        raise UnreadableSample(reason)
+
+    return Sample(position, hashlib.sha256(data).hexdigest(), load)
+
+
+def _from_row(position: str, row: Mapping[str, Any], path: Path) -> Sample:
+    field = next((f for f in TEXT_FIELDS if f in row), None)
+    if field is None:
+        have = ", ".join(str(k) for k in list(row)[:8])
+        raise BadSource(f"{path}: {position} has fields {have}; expected one of {', '.join(TEXT_FIELDS)}")
+    group = next((row[f] for f in GROUP_FIELDS if row.get(f) is not None), None)
+    condition = next((row[f] for f in CONDITION_FIELDS if row.get(f) is not None), None)
+    text = row[field]
+    if not isinstance(text, str):
+        return _broken(position, repr(text).encode(), f"field {field!r} is {type(text).__name__}, expected text")
+    return _sample(position, text.encode("utf-8", "surrogatepass"), group, condition)
+
+
+def _csv(path: Path) -> Iterable[Sample]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadSource(f"{path}: not valid UTF-8 at byte {error.start}; save it as UTF-8") from error
+    csv.field_size_limit(2**27)
+    try:
+        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 2):
+            yield _from_row(f"row-{number}", {k: v for k, v in row.items() if k is not None}, path)
+    except csv.Error as error:
+        raise BadSource(f"{path}: not a readable CSV file: {error}") from error
+
+
+def _parquet(path: Path) -> Iterable[Sample]:
+    try:
+        import pandas as pd
+
+        table = pd.read_parquet(path)
+    except ImportError as error:
+        raise BadSource(f"{path}: reading .parquet needs pyarrow; pip install pyarrow, or convert to .jsonl") from error
+    except Exception as error:
+        raise BadSource(f"{path}: not a readable parquet file: {str(error).splitlines()[0]}") from error
+    for number, row in enumerate(table.to_dict("records"), 1):
+        yield _from_row(f"row-{number}", {str(k): v for k, v in row.items()}, path)
+
+
+_READERS: dict[str, Callable[[Path], Iterable[Sample]]] = {
+    ".txt": _txt,
+    ".jsonl": _jsonl,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+SUFFIXES = tuple(_READERS)

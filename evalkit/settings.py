@@ -1,0 +1,106 @@
+"""Configuration: command line > EVALKIT_* > evalkit.toml or [tool.evalkit] in pyproject.toml > defaults.
+
+Keys: device, seed, n, batch_size, workers, metrics (a list), and tables [metric.NAME] with a metric's settings, such as
+`[metric.kid] degree = 3`. The table [gate] belongs to the gate. An unknown key is an error with the nearest name.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import BadSetting, UnknownName
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The resolved configuration; None means that the default of the moment applies."""
+
+    device: str | None = None
+    seed: int = 0
+    n: int | None = None
+    batch_size: int = 64
+    workers: int | None = None
+    metrics: tuple[str, ...] = ()
+    metric: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """As it is stored in a record: only what decides numbers, and only where it is set."""
+        kept = {"seed": self.seed, "n": self.n, "metrics": list(self.metrics), "metric": dict(self.metric)}
+        return {k: v for k, v in kept.items() if v not in (None, [], {})}
+
+
+_INTEGERS = {"seed": 0, "n": 1, "batch_size": 1, "workers": 1}
+# Read elsewhere: where the cache lies, whether downloads are allowed, whether errors show their traceback.
+_OTHER_ENVIRONMENT = {"EVALKIT_CACHE", "EVALKIT_OFFLINE", "EVALKIT_TRACEBACK", "EVALKIT_TEST_DATA"}
+
+
+def resolve(given: Mapping[str, Any], folder: Path | None = None, file: Path | None = None) -> Settings:
+    """Settings from what was given on the call, the environment, a file, and defaults, in this order.
+
+    file: the configuration file to read; otherwise evalkit.toml, else pyproject.toml, of `folder` (default: here).
+    Raises UnknownName for an unknown key, BadSetting for a value of the wrong type or out of range.
+    """
+    merged = _from_file(folder or Path.cwd(), file)
+    merged.update(_from_environment())
+    merged.update({k: v for k, v in given.items() if v is not None and v != ()})
+    return Settings(**{key: _checked(key, value) for key, value in merged.items()})
+
+
+def _from_file(folder: Path, file: Path | None) -> dict[str, Any]:
+    source, body = file or folder / "evalkit.toml", None
+    try:
+        if source.is_file():
+            body = tomllib.loads(source.read_text("utf-8"))
+        elif file is not None:
+            raise BadSetting(f"no configuration file {file}")
+        elif (folder / "pyproject.toml").is_file():
+            source = folder / "pyproject.toml"
+            body = tomllib.loads(source.read_text("utf-8")).get("tool", {}).get("evalkit")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadSetting(f"cannot read configuration {source}: {error}") from error
+    known = [f.name for f in fields(Settings)]
+    body = dict(body or {})
+    body.pop("gate", None)
+    for key in body:
+        if key not in known:
+            raise UnknownName(f"key in {source.name}", key, [*known, "gate"])
+    return body
+
+
+def _from_environment() -> dict[str, Any]:
+    known = {f"EVALKIT_{f.name.upper()}": f.name for f in fields(Settings) if f.name != "metric"}
+    found: dict[str, Any] = {}
+    for variable, value in os.environ.items():
+        if not variable.startswith("EVALKIT_") or variable in _OTHER_ENVIRONMENT:
+            continue
+        if variable not in known:
+            raise UnknownName("environment variable", variable, [*known, *_OTHER_ENVIRONMENT])
+        found[known[variable]] = value.split(",") if known[variable] == "metrics" else value
+    return found
+
+
+def _checked(key: str, value: Any) -> Any:
+    if key in _INTEGERS:
+        try:
+            number = int(value)
+        except (TypeError, ValueError) as error:
+            raise BadSetting(f"{key} = {value!r}; expected a whole number") from error
+        if isinstance(value, float | bool) or number < _INTEGERS[key]:
+            raise BadSetting(f"{key} = {value!r}; expected a whole number, at least {_INTEGERS[key]}")
+        return number
+    if key == "metrics":
+        if isinstance(value, str) or not all(isinstance(v, str) for v in value):
+            raise BadSetting(f"metrics = {value!r}; expected a list of names")
+        return tuple(v.strip() for v in value)
+    if key == "metric":
+        if not isinstance(value, Mapping) or not all(isinstance(v, Mapping) for v in value.values()):
+            raise BadSetting("metric: expected tables [metric.NAME] of settings")
+        return value
+    if not isinstance(value, str):
+        raise BadSetting(f"{key} = {value!r}; expected text")
+    return value

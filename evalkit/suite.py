@@ -1,0 +1,65 @@
+"""The embedded suite: what `evalkit compare` runs when nobody says what, one chapter a modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .types import Modality
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The data, the generators and the metrics of one modality; n is capped by the held-back data of the ceiling."""
+
+    title: str
+    data: str
+    n: int
+    generators: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+SUITE: Mapping[Modality, Chapter] = {
+    "image": Chapter(
+        title="Images: handwritten digits, 8x8",
+        data="embedded:digits",
+        n=320,
+        generators=("resample", "gan", "vae", "diffusion", "noise"),
+        metrics=(
+            "fid@digits_net",
+            "kid@digits_net",
+            "prdc@digits_net",
+            "inception_score@digits_net",
+            "classes@digits_net",
+            "c2st@pixels",
+            "auroc@spectrum",
+            "auroc@cnn",
+            "tpr_at_fpr@cnn",
+            "memorization@pixels",
+            "throughput",
+            "latency.p50",
+        ),
+    ),
+    "text": Chapter(
+        title="Texts: English reference prose",
+        data="embedded:prose",
+        n=288,
+        generators=("resample", "lm", "ngram", "unigram"),
+        metrics=(
+            "perplexity@prose_lm",
+            "bits_per_byte@prose_lm",
+            "fid@char_ngrams",
+            "kid@char_ngrams",
+            "c2st@char_ngrams",
+            "auroc@ngram_lr",
+            "auroc@likelihood",
+            "tpr_at_fpr@ngram_lr",
+            "distinct",
+            "self_bleu",
+            "novelty",
+            "memorization@char_ngrams",
+            "throughput",
+            "latency.p50",
+        ),
+    ),
+}

@@ -1,0 +1,107 @@
+"""Tables for the terminal: plain text that pipes, columns that line up, numbers with their intervals."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from .registry import Listing
+from .types import Cell, Comparison
+
+ARROW = {"lower": "↓", "higher": "↑"}
+MARK = {(True, False): " *", (False, True): " ="}
+
+
+def board_table(comparison: Comparison) -> str:
+    """A comparison with one line a metric and one column a subject: * best, = tied with the best."""
+    header = ["", *(f"{row.name}{_role(row.role)}" for row in comparison.rows)]
+    lines = [header]
+    for i, column in enumerate(comparison.columns):
+        lines.append([f"{column.name} {ARROW[column.better]}", *(_cell(row.cells[i]) for row in comparison.rows)])
+    said = [comparison.title, *_lay(lines), *comparison.verdict]
+    said += [f"not comparable: {reason}" for reason in comparison.refused]
+    said += [f"warning: {warning}" for warning in comparison.warnings]
+    if comparison.excluded:
+        said.append(f"excluded: {len(comparison.excluded)} unreadable samples, listed in the record")
+        said += [f"  {name}: {_clean(e.id)}: {_clean(e.reason)}" for name, e in comparison.excluded[:5]]
+    return "\n".join([*said, "* best   = tied with the best   [95 % interval]   ceiling and floor frame the scale", ""])
+
+
+def _role(role: str) -> str:
+    return "" if role == "candidate" else f" ({role})"
+
+
+def _cell(cell: Cell) -> str:
+    if cell.value is None:
+        return "–"
+    mark = MARK.get((cell.best, cell.tied), "  ")
+    if cell.low is None or cell.high is None:
+        return f"{cell.value:.3g}{mark}"
+    return f"{cell.value:.3g} [{cell.low:.3g}, {cell.high:.3g}]{mark}"
+
+
+def listing_table(kind: str, listings: Sequence[Listing]) -> str:
+    """One door's parts: name, what is declared of it, where it comes from, one sentence."""
+    width = max((len(x.name) for x in listings), default=0)
+    lines = [kind.upper()]
+    for x in listings:
+        facts = _facts(x)
+        origin = "" if x.origin == "built in" else f" [{x.origin}]"
+        first = f"  {x.name:<{width}}  {x.summary}{origin}"
+        lines += [first, *([f"  {'':<{width}}  {facts}"] if facts else [])]
+    return "\n".join([*lines, ""])
+
+
+def _facts(x: Listing) -> str:
+    parts = []
+    on = x.facts.get("on")
+    if isinstance(on, dict):
+        parts.append("default " + ", ".join(f"{x.name}@{v} ({k})" for k, v in on.items() if v))
+    elif on:
+        parts.append(f"default {x.name}@{on}")
+    if "better" in x.facts:
+        parts.append(f"{x.facts['better']} is better")
+    for key in ("unit", "modality", "role"):
+        if key in x.facts and x.facts[key] != "candidate":
+            parts.append(str(x.facts[key]))
+    if x.facts.get("controls"):
+        parts.append("--set " + " ".join(x.facts["controls"]))
+    return "; ".join(p for p in parts if p.strip() not in ("", "default"))
+
+
+def detection_table(found: dict[str, Any]) -> str:
+    """Verdict counts of each detector and, where the truth is known, how well it did."""
+    lines = [f"{found['source']['name']}: {found['source']['n']} samples"]
+    for judged in found["detectors"]:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in judged["verdicts"].items())
+        lines.append(f"{judged['name']}: {counts} (threshold {judged['threshold']}, trained on {judged['trained_on']})")
+        for result in judged["results"]:
+            lines.append(f"  {result['name']} {result['value']:.3g} [{result['low']:.3g}, {result['high']:.3g}]")
+    for line in found["warnings"]:
+        lines.append(f"warning: {line}")
+    return "\n".join(lines)
+
+
+def _lay(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of equal width; a table wider than the terminal is cut into bands of whole columns."""
+    lines = [[_clean(cell) for cell in line] for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    room = max(shutil.get_terminal_size((160, 24)).columns, 60)
+    bands: list[list[int]] = [[]]
+    for i in range(1, len(widths)):
+        used = widths[0] + sum(widths[k] + 2 for k in bands[-1])
+        if bands[-1] and used + widths[i] + 2 > room:
+            bands.append([])
+        bands[-1].append(i)
+    laid = []
+    for band in bands:
+        for line in lines:
+            cells = [line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in band)]
+            laid.append("  ".join(cells).rstrip())
+        laid.append("")
+    return laid
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:120]

@@ -1,0 +1,144 @@
+"""The plan of the house, guarded: who may import whom, and nothing heavy before it is used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WINGS = ("detectors", "generators", "reports")
+
+# Room -> the rooms it may import. `errors` and `types` are open to all and import nothing of ours.
+BASE = {"errors", "types"}
+MAY = {
+    "errors": set(),
+    "types": {"errors"},
+    "registry": BASE,
+    "cache": BASE,
+    "hardware": BASE,
+    "resample": BASE,
+    "weights": BASE,
+    "progress": BASE,
+    "settings": BASE,
+    "suite": BASE,
+    "records": BASE | {"cache"},
+    "samples": BASE | {"cache"},
+    "metrics": BASE,
+    "extractors": BASE | {"weights"},
+    "measurement": BASE | {"cache", "hardware", "samples"},
+    "generation": BASE | {"cache", "hardware", "measurement", "records", "registry", "samples"},
+    "detection": BASE | {"cache", "measurement", "registry", "samples"},
+    "evaluation": BASE
+    | {"cache", "detection", "generation", "hardware", "measurement", "registry", "resample", "samples"},
+    "comparison": BASE,
+    "exhibits": BASE | {"board", "comparison", "detection", "measurement", "metrics", "registry"},
+    "board": BASE
+    | {"comparison", "detection", "evaluation", "exhibits", "hardware", "measurement", "registry", "samples"},
+    "publishing": BASE | {"cache", "records", "registry"},
+    "tables": BASE | {"registry"},
+    "doctor": BASE | {"cache", "hardware"},
+    "judging": BASE | {"cache", "detection", "hardware", "measurement", "publishing", "records", "registry", "samples"},
+    "verbs": None,
+    "__init__": None,
+    "cli": None,
+    "__main__": None,
+}
+# Only for type checking: the one place where two rooms know each other's nouns.
+TYPE_ONLY = {("exhibits", "board")}
+WING_MAY = {"detectors": BASE | {"extractors"}, "generators": BASE, "reports": BASE}
+FORBIDDEN_IN = {"reports": ("torch", "numpy", "PIL", "scipy", "sklearn", "pandas")}
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Absolute dotted names of everything a file imports, with line numbers."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join((*base, *([node.module] if node.module else [])))
+            found += [
+                (f"{stem}.{alias.name}" if node.module is None or stem == "evalkit" else stem, node.lineno)
+                for alias in node.names
+            ]
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[1]
+
+
+LINE = sorted((ROOT / "evalkit").rglob("*.py"))
+WING_FILES = [f for wing in WINGS for f in sorted((ROOT / wing).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", LINE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_line_imports_downward_and_never_a_wing(path: Path) -> None:
+    own = room(path)
+    assert own in MAY, f"evalkit/{own} is a new room: give it a place in the plan"
+    for name, line in imports(path):
+        head, *rest = name.split(".")
+        assert head not in WINGS, f"{path.name}:{line} imports the wing {head}"
+        if head != "evalkit" or not rest or rest[0] == own or MAY[own] is None:
+            continue
+        target = rest[0]
+        assert target in MAY[own], f"{path.name}:{line}: {own} may not import {target}"
+        if (own, target) in TYPE_ONLY:
+            block = path.read_text("utf-8").splitlines()[: line - 1]
+            assert any(text.startswith("if TYPE_CHECKING") for text in block), f"{own} -> {target} is for types only"
+
+
+@pytest.mark.parametrize("path", WING_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_wing_knows_only_the_nouns(path: Path) -> None:
+    wing = path.relative_to(ROOT).parts[0]
+    for name, line in imports(path):
+        head, *rest = name.split(".")
+        assert head == wing or head not in WINGS, f"{path.name}:{line}: wings never import each other ({head})"
+        if head == "evalkit":
+            assert rest and rest[0] in WING_MAY[wing], f"{path.name}:{line}: {wing} may not import evalkit.{rest}"
+        assert head not in FORBIDDEN_IN.get(wing, ()), f"{path.name}:{line}: {wing} computes nothing ({head})"
+
+
+@pytest.mark.parametrize("path", LINE + WING_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_is_unpickled_and_files_stay_small(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 350, f"{path.name} hides a concept: {len(text.splitlines())} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "joblib", "dill", "cloudpickle"} & set(names), f"{path.name}:{node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load":
+            owner = getattr(node.func.value, "id", "")
+            keywords = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+            assert owner != "torch" or keywords.get("weights_only") is True, f"{path.name}:{node.lineno}"
+            assert owner not in ("np", "numpy") or keywords.get("allow_pickle") is False, f"{path.name}:{node.lineno}"
+
+
+def test_metrics_touch_no_file_device_or_screen() -> None:
+    for path in sorted((ROOT / "evalkit" / "metrics").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                assert called not in ("open", "print", "read_text", "write_text", "cuda", "manual_seed"), (
+                    f"{path.name}:{node.lineno} calls {called}"
+                )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["compare", "--help"]])
+def test_help_and_list_load_no_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; from evalkit.cli import run; code = run(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'pandas', 'PIL'} & set(sys.modules);"
+        "sys.exit(code or (f'loaded {heavy}' if heavy else 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

@@ -10,16 +10,14 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
-from .errors import BadSetting, EvalkitError, ExitCode
-
-Command = Callable[..., Any]
+from .errors import EvalkitError, ExitCode
+from .options import Run, common, controls_of, scoring
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -70,72 +68,6 @@ def _fail(message: str, code: ExitCode) -> int:
     return int(code)
 
 
-# ---------------------------------------------------------------------------------------------- shared options
-
-
-def _common(command: Command) -> Command:
-    """Options that every measuring command has."""
-    options = [
-        click.option("--seed", type=int, help="Seed of everything random (default 0)."),
-        click.option("--device", help="cpu, cuda, cuda:1, mps (default: the fastest there is)."),
-        click.option("--batch-size", type=int, help="Samples a forward pass (halved when memory runs out)."),
-        click.option("--workers", type=int, help="Loader threads (default: one a core, at most 8)."),
-        click.option("--config", type=click.Path(path_type=Path), help="Configuration file (default: evalkit.toml)."),
-        click.option("--no-cache", is_flag=True, help="Remember nothing and look nothing up."),
-        click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _scoring(command: Command) -> Command:
-    """Options of the commands that score."""
-    options = [
-        click.option("--real", metavar="SOURCE", help="Real samples to score against."),
-        click.option("--train", metavar="SOURCE", help="What the models learned from (for memorization, novelty)."),
-        click.option(
-            "--metrics", "-m", metavar="M", multiple=True, help="metric@instrument; repeat or separate by commas."
-        ),
-        click.option("--n", type=int, help="Samples a subject (default: as many as the real ones, at most 10,000)."),
-        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-class _Run:
-    """Settings and bench of one command, made of its options."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        from .cache import Cache, default_root
-        from .hardware import resolve_device
-        from .measurement import Bench
-        from .progress import TerminalProgress
-        from .settings import resolve
-
-        names = [part.strip() for given in options.pop("metrics", ()) for part in given.split(",") if part.strip()]
-        quiet, no_cache, config = options.pop("quiet"), options.pop("no_cache"), options.pop("config")
-        keys = ("seed", "device", "batch_size", "workers", "n")
-        self.settings = resolve({"metrics": tuple(names), **{k: options.pop(k, None) for k in keys}}, file=config)
-        self.progress = TerminalProgress(quiet=quiet)
-        extra = {} if self.settings.workers is None else {"workers": self.settings.workers}
-        self.bench = Bench(
-            device=resolve_device(self.settings.device),
-            cache=Cache(None if no_cache else default_root()),
-            progress=self.progress,
-            batch_size=self.settings.batch_size,
-            **extra,
-        )
-
-    def __enter__(self) -> _Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.close()
-
-
 def _command_line() -> str:
     return shlex.join(["evalkit", *sys.argv[1:]])
 
@@ -163,12 +95,12 @@ def evalkit() -> None:
 
 @evalkit.command()
 @click.argument("subjects", nargs=-1, metavar="[SUBJECT]...")
-@_scoring
+@scoring
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evalkit-report"), help="Report folder.")
 @click.option(
     "--baseline", type=click.Path(path_type=Path), metavar="RECORD", help="A run record to stand beside them."
 )
-@_common
+@common
 def compare(subjects: tuple[str, ...], **options: Any) -> None:
     """Score each SUBJECT and write one leaderboard report.
 
@@ -177,7 +109,7 @@ def compare(subjects: tuple[str, ...], **options: Any) -> None:
     """
     from . import verbs
 
-    with _Run(options) as run:
+    with Run(options) as run:
         out, as_json = options["out"], options["as_json"]
         board = verbs.compare(
             subjects,
@@ -196,15 +128,15 @@ def compare(subjects: tuple[str, ...], **options: Any) -> None:
 
 @evalkit.command()
 @click.argument("subject")
-@_scoring
+@scoring
 @click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json .csv .md .html .xml")
-@_common
+@common
 def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
     """Score one SUBJECT against real samples: one run record and its table."""
     from . import verbs
     from .records import to_json
 
-    with _Run(options) as run:
+    with Run(options) as run:
         record, board = verbs.score(
             subject,
             real=options["real"],
@@ -224,13 +156,13 @@ def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for samples and set.json.")
 @click.option("--data", metavar="SOURCE", help="What it learns from (default: the embedded data of its modality).")
 @click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
-@_common
+@common
 def generate(name: str, n: int, out: Path, data: str | None, controls: tuple[str, ...], **options: Any) -> None:
     """Train (or find trained) the generator NAME, or load a model folder, and write samples."""
     from . import verbs
 
-    with _Run(options) as run:
-        settings = _controls(controls)
+    with Run(options) as run:
+        settings = controls_of(controls)
         seed = run.settings.seed
         folder = verbs.generate(name, n=n, out=out, data=data, seed=seed, controls=settings, bench=run.bench)
     click.echo(str(folder / "set.json"))
@@ -244,7 +176,7 @@ def generate(name: str, n: int, out: Path, data: str | None, controls: tuple[str
 @click.option("--fake", metavar="SOURCE", multiple=True, help="Generated samples a detector learns from; repeatable.")
 @click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder.")
-@_common
+@common
 def train(
     kind: str,
     name: str,
@@ -258,8 +190,8 @@ def train(
     """Train a generator on data, or a detector on real and generated samples; write a model folder."""
     from . import verbs
 
-    with _Run(options) as run:
-        given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "controls": _controls(controls)}
+    with Run(options) as run:
+        given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "controls": controls_of(controls)}
         verbs.train(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
     click.echo(str(out / "card.json"))
 
@@ -272,7 +204,7 @@ def train(
 @click.option("--truth", metavar="real|fake|FILE", help="What the samples are: a word, or a .csv of id,label.")
 @click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json or .csv")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else.")
-@_common
+@common
 def detect(
     source: str, detectors: tuple[str, ...], truth: str | None, outputs: tuple[Path, ...], **options: Any
 ) -> None:
@@ -281,7 +213,7 @@ def detect(
     from .records import dumps
     from .tables import detection_table
 
-    with _Run(options) as run:
+    with Run(options) as run:
         found = judged(source, detectors, truth=truth, outputs=outputs, bench=run.bench)
     click.echo(dumps(found) if options["as_json"] else detection_table(found), nl=not options["as_json"])
 
@@ -343,24 +275,6 @@ def doctor() -> None:
         click.echo(f"{'ok ' if ok else 'BAD'} {line}")
     if not all(ok for ok, _ in findings):
         raise click.exceptions.Exit(int(ExitCode.RUN_FAILED))
-
-
-def _controls(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`key=value` pairs with numbers read as numbers."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise BadSetting(f"--set {pair!r}; expected KEY=VALUE")
-        value: Any = text
-        for kind in (int, float):
-            try:
-                value = kind(text)
-                break
-            except ValueError:
-                continue
-        found[key] = value
-    return found
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def trained(
 def generate(generator: Generator, n: int, seed: int, bench: Bench, *, model: str) -> Generated:
     """n samples of a trained generator with the timing of every call; found again by content of model and settings.
 
-    model: what tells this fitted model from another of the same recipe and data (its training seed, or its file's digest).
+    model: what tells this fitted model from another of its recipe and data (its training seed, or its file's digest).
 
     Timing: one warm-up call, then the batches of the n samples, then single-sample calls for latency; the clock waits
     for the device.

@@ -236,8 +236,9 @@ class _Queue:
                     f" the memory of {self.device}; use smaller samples or another device"
                 ) from error
             # Halve once and for all: the next batch of this size would fail too.
-            self.size = max(1, len(line) // 2)
-            for start in range(0, len(line), self.size):
-                self._run(line[start : start + self.size])
+            half = max(1, len(line) // 2)
+            self.size = min(self.size, half)
+            for start in range(0, len(line), half):
+                self._run(line[start : start + half])
             return
         self.rows.extend((position, row) for (position, _), row in zip(line, rows, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import TYPE_CHECKING
 
 from ..errors import UnreadableSample
@@ -27,12 +26,10 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise UnreadableSample(f"too large: {image.width}x{image.height} pixels, at most {MOST_PIXELS:,}")
-                return _rgb(image)
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UnreadableSample(f"too large: {image.width}x{image.height} pixels, at most {MOST_PIXELS:,}")
+            return _rgb(image)
     except UnreadableSample:
         raise
     except Exception as error:  # Pillow raises eleven unrelated classes on malformed files.

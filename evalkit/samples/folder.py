@@ -1,4 +1,4 @@
-"""A folder, read recursively: every image, or every .txt file as one text; sub-folders are groups."""
+"""A folder, read recursively: every image, or every .txt file as one text; the folder a file lies in is its group."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_folder(path: Path, modality: Modality | None, digests: FileDigests) -> 
     samples = []
     for file, digest in zip(chosen, digests.of(chosen), strict=True):
         inside = file.relative_to(path)
-        group = inside.parts[0] if len(inside.parts) > 1 else None
+        group = inside.parts[-2] if len(inside.parts) > 1 else None
         samples.append(Sample(inside.as_posix(), digest, _reader(file, kind), group))
     return ListedSet(path.resolve().name or str(path), kind, tuple(samples), str(path))
 

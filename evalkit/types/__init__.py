@@ -1,0 +1,103 @@
+"""The nouns: what travels down the line, as frozen data and Protocols.
+
+One sentence carries the design: every number is `metric@instrument` of a sample set against a reference, and an
+instrument is anything that turns one sample into one row of numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .board import (
+    Cell,
+    Column,
+    Comparison,
+    Curves,
+    Exhibit,
+    Grid,
+    Leaderboard,
+    Line,
+    Matrix,
+    Pair,
+    Pairs,
+    Picture,
+    Point,
+    Row,
+    Scatter,
+    Table,
+)
+from .line import (
+    Batch,
+    Control,
+    Detector,
+    Excluded,
+    Extractor,
+    Features,
+    Generator,
+    Modality,
+    Progress,
+    Role,
+    Sample,
+    SampleSet,
+    Timing,
+)
+from .metrics import (
+    ASKS,
+    Better,
+    Estimate,
+    Metric,
+    MetricResult,
+    Value,
+    metric,
+)
+from .records import (
+    Reference,
+    RunRecord,
+    Subject,
+)
+
+if TYPE_CHECKING:
+    from .line import Media
+
+__all__ = [
+    "ASKS",
+    "Batch",
+    "Better",
+    "Cell",
+    "Column",
+    "Comparison",
+    "Control",
+    "Curves",
+    "Detector",
+    "Estimate",
+    "Excluded",
+    "Exhibit",
+    "Extractor",
+    "Features",
+    "Generator",
+    "Grid",
+    "Leaderboard",
+    "Line",
+    "Matrix",
+    "Media",
+    "Metric",
+    "MetricResult",
+    "Modality",
+    "Pair",
+    "Pairs",
+    "Picture",
+    "Point",
+    "Progress",
+    "Reference",
+    "Role",
+    "Row",
+    "RunRecord",
+    "Sample",
+    "SampleSet",
+    "Scatter",
+    "Subject",
+    "Table",
+    "Timing",
+    "Value",
+    "metric",
+]

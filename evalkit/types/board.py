@@ -1,0 +1,184 @@
+"""Records side by side, and everything a report draws of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .line import Excluded, Modality, Role
+from .metrics import Better
+from .records import Reference, RunRecord
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric that several subjects share under one protocol."""
+
+    name: str
+    better: Better
+    unit: str
+    protocol: str
+    n: Mapping[str, int]
+    interval: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number on the board, or the reason why there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+    tied: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject's line on the board; cells in the order of the columns."""
+
+    name: str
+    role: Role
+    cells: tuple[Cell, ...]
+    n: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small image as a data URI, with the words that stand for it."""
+
+    uri: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Samples side by side, one line a subject; `rule` says how they were chosen."""
+
+    title: str
+    rule: str
+    lines: tuple[tuple[str, tuple[Picture | str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample beside its nearest neighbour in the training data."""
+
+    sample: Picture | str
+    neighbour: Picture | str
+    says: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Nearest-neighbour pairs, one line a subject."""
+
+    title: str
+    rule: str
+    lines: tuple[tuple[str, tuple[Pair, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: points (x, y) in order."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves on one pair of axes."""
+
+    title: str
+    note: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    diagonal: bool = False
+
+
+@dataclass(frozen=True)
+class Point:
+    """One subject in a plane, with the interval of its height."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+    role: Role = "candidate"
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Subjects in a plane, such as quality against speed."""
+
+    title: str
+    note: str
+    x_label: str
+    y_label: str
+    points: tuple[Point, ...]
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A square or oblong of numbers coloured between `worst` and `neutral`, such as the cross-generator AUROC."""
+
+    title: str
+    note: str
+    row_label: str
+    column_label: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    neutral: float = 0.5
+    extreme: float = 1.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words and numbers in rows, already formatted."""
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+Exhibit: TypeAlias = "Grid | Pairs | Curves | Scatter | Matrix | Table"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Records of one modality side by side: every empty cell has its reason, every refusal its words."""
+
+    modality: Modality
+    title: str
+    reference: Reference | None
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    best: Mapping[str, str]
+    ties: Mapping[str, tuple[str, ...]]
+    deltas: Mapping[str, Mapping[str, Cell]]
+    refused: tuple[str, ...]
+    verdict: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    excluded: tuple[tuple[str, Excluded], ...] = ()
+    exhibits: tuple[Exhibit, ...] = ()
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """What a report draws: one comparison a modality, and where every number came from."""
+
+    title: str
+    comparisons: tuple[Comparison, ...]
+    records: tuple[RunRecord, ...]
+    provenance: Mapping[str, str]
+    schema: str = "evalkit.leaderboard/1"

@@ -1,0 +1,174 @@
+"""What travels down the line: samples, instruments, generators, rows, timings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    Media: TypeAlias = "npt.NDArray[np.uint8] | str"
+
+Modality: TypeAlias = Literal["image", "text"]
+Role: TypeAlias = Literal["candidate", "floor", "ceiling"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image or text: `load()` decodes it (image: uint8 [H, W, 3]; text: str) or raises UnreadableSample.
+
+    `digest` is the sha256 of its content as stored, never of its name. `group` is a label or slice, `condition` the
+    prompt it was made for.
+    """
+
+    id: str
+    digest: str
+    load: Callable[[], Media]
+    group: str | None = None
+    condition: str | None = None
+
+
+@runtime_checkable
+class SampleSet(Protocol):
+    """Finite, ordered, re-readable samples of one modality; `digest` is of their content in order."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def modality(self) -> Modality: ...
+    @property
+    def digest(self) -> str: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Sample]: ...
+
+
+class Batch(NamedTuple):
+    """What a generator yields: uint8 images [B, H, W, 3] or B texts, with the label of each where it has one."""
+
+    items: npt.NDArray[np.uint8] | Sequence[str]
+    groups: Sequence[str] | None = None
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """An instrument: `prepare` one sample on the CPU, then call one batch on the device -> float32 rows [B, D].
+
+    `heads` names slices of a row by meaning: "features" (a point in a feature space), "logits" (class scores),
+    "likelihood" (nats, tokens, bytes), "p_fake" (one probability). `digest` covers weights and preparation.
+    Prepared tensors of one shape are batched together, so a row must not depend on its batch.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def modality(self) -> Modality: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def heads(self) -> Mapping[str, slice]: ...
+    def prepare(self, sample: Media) -> Tensor: ...
+    def to(self, device: str) -> None: ...
+    def __call__(self, batch: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Detector(Extractor, Protocol):
+    """A judge: an instrument whose row is [P(fake)]; between the two thresholds its verdict is *uncertain*.
+
+    `recipe` is the digest of architecture and settings before fitting; `digest` covers the fitted weights too.
+    `save` writes `model.safetensors` and `card.json` into a folder, `load` reads them back.
+    """
+
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def threshold(self) -> tuple[float, float]: ...
+    @property
+    def trained_on(self) -> str: ...
+    def fit(self, real: SampleSet, fake: SampleSet, *, seed: int, device: str = "cpu") -> None: ...
+    def save(self, folder: Path) -> None: ...
+    def load(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Control:
+    """A declared knob of a generator: `--set name=value`; numbers outside [low, high] are refused."""
+
+    name: str
+    default: int | float | str
+    says: str
+    low: float | None = None
+    high: float | None = None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A model that draws samples: same seed and same n, same samples; `recipe` is the digest of family and controls.
+
+    `fit` learns from a sample set, `save` writes `model.safetensors` and `card.json`, `load` reads them back.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def modality(self) -> Modality: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def trained_on(self) -> str: ...
+    def fit(self, samples: SampleSet, *, seed: int, device: str = "cpu", progress: Progress | None = None) -> None: ...
+    def sample(self, n: int, seed: int) -> Iterator[Batch]: ...
+    def save(self, folder: Path) -> None: ...
+    def load(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Where a station reports how far it is; the caller decides what to show."""
+
+    def start(self, task: str, total: int) -> None: ...
+    def advance(self, n: int = 1) -> None: ...
+    def finish(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A sample that could not be read, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Rows of one instrument for one sample set: float32 [N, D]; row i belongs to sample i."""
+
+    rows: Tensor
+    extractor: str
+    samples: SampleSet
+    heads: Mapping[str, slice] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def head(self, name: str) -> Features:
+        """The columns that mean `name`; all of them when the instrument does not name its columns."""
+        part = self.heads.get(name)
+        return self if part is None else Features(self.rows[:, part], self.extractor, self.samples)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long each call took to make `sizes[i]` samples: warm-up left out, device synchronised."""
+
+    seconds: tuple[float, ...]
+    sizes: tuple[int, ...]
+    device: str
+    peak_bytes: int

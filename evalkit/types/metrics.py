@@ -1,0 +1,111 @@
+"""A metric and what it says: a pure function with its facts declared beside it, a value with its interval."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+Better: TypeAlias = Literal["lower", "higher"]
+
+ASKS = ("real", "fake", "train", "prompts", "samples", "timing")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its interval and the name of the method that made them."""
+
+    value: float
+    low: float
+    high: float
+    method: str
+    level: float = 0.95
+
+
+Value: TypeAlias = "float | Estimate"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A pure function of rows with the facts declared beside it; made by the `metric` decorator."""
+
+    name: str
+    fn: Callable[..., Value | Mapping[str, Value]]
+    asks: tuple[str, ...]
+    on: Mapping[str, str | None]
+    reads: str
+    better: Better
+    unit: str
+    version: int
+    min_n: int
+    params: Mapping[str, Any]
+    resample: str
+
+    def __call__(self, *args: Any, **settings: Any) -> Value | Mapping[str, Value]:
+        return self.fn(*args, **settings)
+
+
+def metric(
+    *,
+    on: str | Mapping[str, str | None] | None,
+    better: Better,
+    unit: str,
+    version: int = 1,
+    reads: str = "features",
+    min_n: int = 2,
+    resample: str = "jackknife",
+) -> Callable[[Callable[..., Value | Mapping[str, Value]]], Metric]:
+    """Make a Metric of a function whose positional parameters say what it asks for.
+
+    on: the default instrument, per modality where it differs; None where no instrument is needed.
+    reads: the head of a row it uses. min_n: the fewest samples a side may have.
+    resample: how the caller makes an interval when the function returns a bare number.
+    Raises TypeError at import when a parameter is not one of `real fake train prompts samples timing`.
+    """
+
+    def make(fn: Callable[..., Value | Mapping[str, Value]]) -> Metric:
+        asks, params = [], {}
+        for p in inspect.signature(fn).parameters.values():
+            if p.kind is p.KEYWORD_ONLY:
+                params[p.name] = p.default
+            elif p.name in ASKS:
+                asks.append(p.name)
+            else:
+                raise TypeError(f"metric {fn.__name__!r} asks for {p.name!r}; it may ask for {', '.join(ASKS)}")
+        where = on if isinstance(on, Mapping) else {"image": on, "text": on}
+        return Metric(
+            name=fn.__name__,
+            fn=fn,
+            asks=tuple(asks),
+            on=MappingProxyType(dict(where)),
+            reads=reads,
+            better=better,
+            unit=unit,
+            version=version,
+            min_n=min_n,
+            params=MappingProxyType(params),
+            resample=resample,
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One number of a record; `protocol` is the sha256 of `terms`, everything that must be equal to compare it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    level: float
+    interval: str
+    better: Better
+    unit: str
+    n: Mapping[str, int]
+    version: int
+    protocol: str
+    terms: Mapping[str, Any]
+    seconds: float

@@ -1,0 +1,11 @@
+"""What a person, a spreadsheet or a CI server reads: each report turns a leaderboard into text and computes nothing."""
+
+from __future__ import annotations
+
+BUILTIN: dict[str, str] = {
+    "html": "reports.html:render",
+    "json": "reports.as_json:render",
+    "csv": "reports.as_csv:render",
+    "markdown": "reports.markdown:render",
+    "junit": "reports.junit:render",
+}

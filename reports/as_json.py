@@ -1,0 +1,145 @@
+"""The leaderboard as strict JSON for dashboards and scripts: every number, interval and reason, no pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from evalkit.types import Cell, Column, Comparison, Curves, Exhibit, Leaderboard, Line, Matrix, Point, Scatter, Table
+
+from ._numbers import settled
+from ._words import levels
+
+
+def render(board: Leaderboard) -> str:
+    """The leaderboard as strict JSON, schema `evalkit.leaderboard/1`.
+
+    ASCII only, so that any name survives any terminal; no NaN or Infinity: a cell without a finite value holds
+    `why` and no `value`. Ends with a newline.
+    """
+    known = levels(board)
+    document = {
+        "schema": board.schema,
+        "title": board.title,
+        "comparisons": [_comparison(comparison, known) for comparison in board.comparisons],
+        "records": [
+            {
+                "subject": record.subject.name,
+                "modality": record.subject.modality,
+                "n": record.subject.n,
+                "digest": record.subject.digest,
+                "seed": record.seed,
+                "schema": record.schema,
+            }
+            for record in board.records
+        ],
+        "provenance": dict(board.provenance),
+    }
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def _comparison(comparison: Comparison, known: Mapping[tuple[str, str, str, str], float]) -> dict[str, Any]:
+    reference = comparison.reference
+    exhibits = (_exhibit(exhibit) for exhibit in comparison.exhibits)
+    return {
+        "modality": comparison.modality,
+        "title": comparison.title,
+        "verdict": list(comparison.verdict),
+        "reference": reference and {"name": reference.name, "n": reference.n, "digest": reference.digest},
+        "columns": [_column(column) for column in comparison.columns],
+        "rows": [
+            {
+                "name": row.name,
+                "role": row.role,
+                "n": row.n,
+                "cells": [
+                    {
+                        "metric": column.name,
+                        **_cell(cell, known.get((comparison.modality, row.name, column.name, column.protocol))),
+                    }
+                    for column, cell in zip(comparison.columns, row.cells, strict=True)
+                ],
+            }
+            for row in comparison.rows
+        ],
+        "best": dict(comparison.best),
+        "ties": {name: list(subjects) for name, subjects in comparison.ties.items()},
+        "deltas": {
+            name: {subject: _cell(cell) for subject, cell in subjects.items()}
+            for name, subjects in comparison.deltas.items()
+        },
+        "refused": list(comparison.refused),
+        "warnings": list(comparison.warnings),
+        "excluded": [{"subject": name, "id": out.id, "reason": out.reason} for name, out in comparison.excluded],
+        "exhibits": [exhibit for exhibit in exhibits if exhibit is not None],
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "better": column.better,
+        "unit": column.unit,
+        "n": dict(column.n),
+        "interval": column.interval,
+        "protocol": column.protocol,
+    }
+
+
+def _cell(cell: Cell, level: float | None = None) -> dict[str, Any]:
+    cell = settled(cell)
+    if cell.value is None:
+        return {"why": cell.why}
+    fields: dict[str, Any] = {"value": cell.value}
+    if cell.low is not None:
+        fields |= {"low": cell.low, "high": cell.high}
+        fields |= {} if level is None else {"level": level}
+    fields |= {"best": cell.best, "tied": cell.tied}
+    return fields | ({"why": cell.why} if cell.why else {})
+
+
+def _exhibit(exhibit: Exhibit) -> dict[str, Any] | None:
+    """The numbers of an exhibit; None for pictures and texts, which only the page shows."""
+    match exhibit:
+        case Curves():
+            return {
+                "kind": "curves",
+                "title": exhibit.title,
+                "x": exhibit.x_label,
+                "y": exhibit.y_label,
+                "lines": [_line(line) for line in exhibit.lines],
+            }
+        case Scatter():
+            return {
+                "kind": "scatter",
+                "title": exhibit.title,
+                "x": exhibit.x_label,
+                "y": exhibit.y_label,
+                "points": [_point(point) for point in exhibit.points],
+            }
+        case Matrix():
+            return {
+                "kind": "matrix",
+                "title": exhibit.title,
+                "rows": list(exhibit.rows),
+                "columns": list(exhibit.columns),
+                "cells": [[_cell(cell) for cell in line] for line in exhibit.cells],
+            }
+        case Table():
+            rows = [list(row) for row in exhibit.rows]
+            return {"kind": "table", "title": exhibit.title, "header": list(exhibit.header), "rows": rows}
+        case _:
+            return None
+
+
+def _line(line: Line) -> dict[str, Any]:
+    points = [[x, y] for x, y in line.points if math.isfinite(x) and math.isfinite(y)]
+    return {"name": line.name, "says": line.says, "points": points}
+
+
+def _point(point: Point) -> dict[str, Any]:
+    numbers = {"x": point.x, "y": point.y, "low": point.low, "high": point.high}
+    kept = {key: value for key, value in numbers.items() if math.isfinite(value)}
+    return {"name": point.name, "role": point.role, **kept}

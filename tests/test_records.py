@@ -193,7 +193,7 @@ def test_every_built_in_part_loads_and_is_described() -> None:
 def test_a_part_that_cannot_be_imported_is_one_line() -> None:
     door = registry.Door("metric", "evalkit.metrics")
     door._targets["ghost"] = "evalkit.metrics.ghost:ghost"
-    with pytest.raises(RunFailed, match="the metric 'ghost' .* cannot be loaded"):
+    with pytest.raises(RunFailed, match=r"the metric 'ghost' .* cannot be loaded"):
         door.get("ghost")
 
 

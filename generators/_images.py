@@ -1,0 +1,181 @@
+"""Training images as one array, and what samples must share with them: size, colour, grey levels, class names."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from evalkit.errors import BadSource, TooFewSamples, UnreadableSample
+from evalkit.types import Batch, Progress, SampleSet
+
+from ._family import Family
+from ._training import count_parameters
+
+FEWEST = 8
+LARGEST_SIDE = 64
+MOST_CLASSES = 64
+MOST_LEVELS = 64
+
+# Networks leave a haze of a few grey values on a background that is exactly 0, and a detector needs nothing else.
+HAZE = 16
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the training images have in common: size, channels (1 where R=G=B everywhere), grey levels, class names."""
+
+    height: int
+    width: int
+    channels: int
+    # Every value a pixel takes, where there are at most 64 of them; empty for photographs.
+    levels: tuple[int, ...]
+    # Values under this one are background; 0 where there is none.
+    haze: int
+    # Empty where the images carry no labels or too many of them.
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Look:
+        """The look that `asdict` turned into JSON."""
+        return cls(**{**facts, "levels": tuple(facts["levels"]), "classes": tuple(facts["classes"])})
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) as networks read it."""
+        return self.channels, self.height, self.width
+
+    @property
+    def is_small(self) -> bool:
+        """Small enough for a plain MLP on flattened pixels; above, convolutions are cheaper and better."""
+        return max(self.height, self.width) <= 16
+
+    @property
+    def kinds(self) -> int:
+        """How many classes a conditional network tells apart; 1 when there are no labels."""
+        return max(1, len(self.classes))
+
+    def cycle(self, start: int, count: int) -> Tensor:
+        """Class index of samples `start` to `start + count`: the classes in turn."""
+        return torch.arange(start, start + count) % self.kinds
+
+    def names(self, labels: Tensor) -> list[str] | None:
+        """The class names of `labels`; None where the training images had none."""
+        return [self.classes[i] for i in labels.tolist()] if self.classes else None
+
+    def render(self, x: Tensor) -> npt.NDArray[np.uint8]:
+        """uint8 images [B, H, W, 3] of values in 0..1, [B, C, H, W]: clipped and snapped to the training levels."""
+        values = x.detach().float().cpu().clamp(0, 1) * 255
+        values = torch.where(values < self.haze, 0.0, values)
+        if self.levels:
+            levels = torch.tensor(self.levels, dtype=torch.float32)
+            values = levels[torch.bucketize(values, (levels[1:] + levels[:-1]) / 2)]
+        pixels = values.round().to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+        return cast("npt.NDArray[np.uint8]", np.ascontiguousarray(pixels.numpy()))
+
+
+def read_images(
+    samples: SampleSet, family: str, *, fewest: int = FEWEST, largest: int | None = LARGEST_SIDE
+) -> npt.NDArray[np.uint8]:
+    """All images of a set as uint8 [N, H, W, 3]; raises TooFewSamples, or BadSource for what cannot be one array."""
+    if len(samples) < fewest:
+        raise TooFewSamples(f"{family} needs at least {fewest} training images, {samples.name!r} has {len(samples)}")
+    images: list[npt.NDArray[np.uint8]] = []
+    for sample in samples:
+        try:
+            image = cast("npt.NDArray[np.uint8]", sample.load())
+        except UnreadableSample as e:
+            raise BadSource(f"training image {sample.id!r} cannot be read ({e}); remove it from the set") from e
+        if images and image.shape != images[0].shape:
+            raise BadSource(
+                f"images of {samples.name!r} differ in size: {sample.id!r} is {_size(image)}, "
+                f"the first is {_size(images[0])}; {family} needs one size"
+            )
+        if largest is not None and max(image.shape[:2]) > largest:
+            raise BadSource(
+                f"{family} supports images up to {largest}x{largest} pixels, {sample.id!r} is {_size(image)}; "
+                "scale the training set down"
+            )
+        images.append(image)
+    return np.stack(images)
+
+
+def study(pixels: npt.NDArray[np.uint8], samples: SampleSet, family: str) -> tuple[Look, Tensor]:
+    """The look of training images [N, H, W, 3] and the class index of each [N]; BadSource if all are constant."""
+    levels = np.unique(pixels)
+    if len(levels) < 2:
+        raise BadSource(f"every pixel of {samples.name!r} is {levels[0]}; {family} cannot learn from constant images")
+    grey = bool((pixels == pixels[..., :1]).all())
+    groups = [s.group for s in samples]
+    classes = sorted({g for g in groups if g is not None})
+    if None in groups or len(classes) > MOST_CLASSES:
+        classes = []
+    position = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([position.get(g or "", 0) if classes else 0 for g in groups])
+    look = Look(
+        height=pixels.shape[1],
+        width=pixels.shape[2],
+        channels=1 if grey else 3,
+        levels=tuple(levels.tolist()) if len(levels) <= MOST_LEVELS else (),
+        haze=HAZE if float((pixels == 0).mean()) > 0.25 else 0,
+        classes=tuple(classes),
+    )
+    return look, labels
+
+
+def _size(image: npt.NDArray[np.uint8]) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+class ImageFamily(Family):
+    """A family that keeps one network and the look of its training images."""
+
+    modality = "image"
+    _look: Look
+    _net: nn.Module
+    _device: str = "cpu"
+
+    def _learn(self, samples: SampleSet, seed: int, device: str, progress: Progress | None) -> int:
+        pixels = read_images(samples, self.name)
+        look, labels = study(pixels, samples, self.name)
+        x = torch.from_numpy(pixels[..., : look.channels]).permute(0, 3, 1, 2).float() / 255
+        net = self._train(look, x, labels, seed, device, progress)
+        self._look, self._net, self._device = look, net.eval(), device
+        return count_parameters(net)
+
+    def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
+        labels = self._look.cycle(start, count)
+        x = self._generate(labels.to(self._device), rng)
+        return Batch(self._look.render(x), self._look.names(labels))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return dict(self._net.state_dict())
+
+    def _facts(self) -> dict[str, Any]:
+        return asdict(self._look)
+
+    def _restore(self, tensors: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
+        look = Look.of(facts)
+        net = self._build(look)
+        net.load_state_dict(tensors)
+        self._look, self._net, self._device = look, net.eval(), "cpu"
+
+    @abstractmethod
+    def _train(
+        self, look: Look, x: Tensor, labels: Tensor, seed: int, device: str, progress: Progress | None
+    ) -> nn.Module:
+        """The trained network for images x in 0..1 [N, C, H, W] with class indices [N]."""
+
+    @abstractmethod
+    def _build(self, look: Look) -> nn.Module:
+        """The network that `_generate` uses, with fresh weights."""
+
+    @abstractmethod
+    def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
+        """Images in 0..1 [B, C, H, W] of the classes `labels` [B]."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .comparison import compare_records
-from .detection import Judge, judge
+from .detection import Judge, Lesson, judge
 from .errors import EvalkitError, RunFailed, UsageError
 from .evaluation import Sides, Task, check_sizes, evaluate, instruments, measure_side
 from .exhibits import exhibits
 from .hardware import derive_seed
 from .measurement import Bench, Measured
 from .samples import select
-from .types import Comparison, Extractor, Features, Generator, Modality, Role, RunRecord, SampleSet, Subject, Timing
+from .types import Comparison, Features, Generator, Modality, Role, RunRecord, SampleSet, Subject, Timing
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Entrant:
     role: Role = "candidate"
     timing: Timing | None = None
     generator: Generator | None = None
+    lesson: Lesson | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def score_all(
     for entrant, side in zip(entrants, measured, strict=True):
         fake = narrowed(side, n, seed)
         check_sizes(tasks, fake=fake.samples)
-        judges = _judges(tasks, real_side.samples, fake.samples, seed, bench)
+        judges = _judges(tasks, real_side.samples, fake.samples, entrant.lesson, seed, bench)
         sides = Sides(fake, real_side, train_side, entrant.timing, judges)
         subject = Subject(entrant.name, modality, entrant.source, n, fake.samples.digest, entrant.role)
         record = evaluate(subject, sides, tasks, seed=seed, bench=bench)
@@ -112,18 +113,14 @@ def narrowed(side: Measured, n: int, seed: int) -> Measured:
 
 
 def _judges(
-    tasks: Sequence[Task], real: SampleSet, fake: SampleSet, seed: int, bench: Bench
+    tasks: Sequence[Task], real: SampleSet, fake: SampleSet, lesson: Lesson | None, seed: int, bench: Bench
 ) -> Mapping[str, Judge | EvalkitError]:
     """A fitted judge for each detector the tasks name; its refusal where it cannot be fitted to this subject."""
     found: dict[str, Judge | EvalkitError] = {}
     for name in dict.fromkeys(str(t.instrument) for t in tasks if t.is_judged):
         try:
-            found[name] = judge(name, real, fake, seed=derive_seed(seed, "judge", name), bench=bench)
+            own = derive_seed(seed, "judge", name)
+            found[name] = judge(name, real, fake, seed=own, bench=bench, lesson=lesson)
         except (UsageError, RunFailed) as error:
             found[name] = error
     return found
-
-
-def extractor_digests(made: Mapping[str, Extractor]) -> dict[str, str]:
-    """name -> digest of each instrument, for the provenance."""
-    return {name: part.digest for name, part in sorted(made.items())}

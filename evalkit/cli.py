@@ -40,9 +40,8 @@ def run(arguments: list[str]) -> int:
         return _fail(f"interrupted; {KEPT}", ExitCode.SIGINT)
     except _Terminated:
         return _fail(f"terminated; {KEPT}", ExitCode.SIGTERM)
-    except BrokenPipeError:
-        # The reader of a pipe left: not an error, but nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # click's answer to a pipe whose reader has left, with a 1 that would read as a failed gate.
         return int(ExitCode.DONE)
     except Exception as error:  # A bug of ours, or a machine that failed: still one line, and the way to the rest.
         return _fail(f"{type(error).__name__}: {error} (EVALKIT_TRACEBACK=1 shows where)", ExitCode.RUN_FAILED)

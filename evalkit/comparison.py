@@ -199,12 +199,43 @@ def _verdict(
         lines.append(
             f"Clear first places over {sum(wins.values()) + open_} quality numbers: {listed}; {open_} open (ties)."
         )
+    lines += _frame(quality, records)
     speed = next((c for c in columns if c.name == "throughput" and c.name in best), None)
     if speed is not None:
         result = _result_named(records, best[speed.name], speed)
         if result is not None:
             lines.append(f"Fastest: {best[speed.name]}, {result.value:,.0f} samples per second.")
     return tuple(lines)
+
+
+def _frame(quality: Sequence[Column], records: Sequence[RunRecord]) -> list[str]:
+    """What the ceiling and the floors say about the metrics: real data should not be beaten, floors should not win."""
+    ceiling = next((r for r in records if r.subject.role == "ceiling"), None)
+    floors = [r for r in records if r.subject.role == "floor"]
+    beaten: list[str] = []
+    overtaken: list[str] = []
+    for column in quality:
+        own = None if ceiling is None else result_of(ceiling, column.name, column.protocol)
+        found = [(r, result_of(r, column.name, column.protocol)) for r in _candidates(records)]
+        above = [r.subject.name for r, x in found if x is not None and own is not None and _is_ahead(column, x, own)]
+        if above:
+            beaten.append(f"{column.name} ({', '.join(above)})")
+        for floor in floors:
+            low = result_of(floor, column.name, column.protocol)
+            if any(x is not None and low is not None and _is_ahead(column, low, x) for _, x in found):
+                overtaken.append(f"{column.name} ({floor.subject.name})")
+    lines = []
+    if beaten:
+        lines.append(f"Scored better than held-back real data, so more is not better there: {'; '.join(beaten)}.")
+    if overtaken:
+        lines.append(f"A floor is ahead of a candidate, so these alone do not measure quality: {'; '.join(overtaken)}.")
+    return lines
+
+
+def _is_ahead(column: Column, a: MetricResult, b: MetricResult) -> bool:
+    """Whether a is better than b by more than the interval of the difference."""
+    _, low, high = difference(a, b)
+    return high < 0 if column.better == "lower" else low > 0
 
 
 def _lead(

@@ -80,6 +80,10 @@ def plan(
     Raises UnknownName with the nearest name, ModalityMismatch for an instrument of the other modality, UsageError when
     a metric needs training data or timing that is not there, BadSetting for an unknown setting.
     """
+    for word, own in (settings or {}).items():
+        for key in own:
+            if key not in (params := registry.metrics.get(word).params):
+                raise UnknownName(f"setting of metric {word!r}", key, params)
     lacking = {"train": not with_train, "timing": not with_timing}
     tasks = []
     for name in names or DEFAULT_METRICS[modality]:
@@ -101,10 +105,6 @@ def _parse(name: str, modality: Modality, settings: Mapping[str, Mapping[str, An
         raise UnknownName("metric", word, registry.metrics.names())
     if instrument and not _is_instrument(instrument) and "." in instrument:
         instrument, _, part = instrument.rpartition(".")
-    own = dict(settings.get(word, {}))
-    for key in own:
-        if key not in found.params:
-            raise UnknownName(f"setting of metric {word!r}", key, found.params)
     if instrument and all(default is None for default in found.on.values()):
         raise BadSetting(f"metric {word!r} reads samples or timing, not an instrument; write {left!r}")
     where = instrument or found.on.get(modality)
@@ -113,7 +113,7 @@ def _parse(name: str, modality: Modality, settings: Mapping[str, Mapping[str, An
     if where is not None and not _is_instrument(where):
         known = registry.extractors.names() + registry.detectors.names()
         raise UnknownName("instrument", where, known)
-    return Task(found, where, part or None, {**found.params, **own})
+    return Task(found, where, part or None, {**found.params, **settings.get(word, {})})
 
 
 def _is_instrument(name: str) -> bool:
@@ -187,6 +187,9 @@ def evaluate(subject: Subject, sides: Sides, tasks: Sequence[Task], *, seed: int
         bench.progress.start(f"{subject.name}: {task.label}", 1)
         try:
             results += _score(task, sides, warnings, bench.device)
+        except UnknownName:
+            # A part that the metric does not have: a mistake of the caller's, not a number that is missing.
+            raise
         except UsageError as error:
             warnings.append(f"{task.label} is missing: {error}")
         bench.progress.finish()

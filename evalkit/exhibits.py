@@ -48,7 +48,7 @@ def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> 
     found: list[Exhibit | None] = [
         _grid(scored, comparison),
         _speed(scored, comparison),
-        *_detectability(scored, bench),
+        *sorted(_detectability(scored, bench), key=lambda e: isinstance(e, Matrix)),
         _classes(scored),
         _neighbours(scored, comparison),
     ]

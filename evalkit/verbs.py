@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import registry
-from .board import Entrant, Scored, compared, score_all
-from .cache import FileDigests
+from .board import compared, score_all
 from .detection import fitted, pooled
-from .errors import BadSetting, Inconclusive, ModalityMismatch, NothingToEvaluate, UnwritableOutput, UsageError
-from .evaluation import Task, instruments, is_inconclusive, plan
+from .entrants import (
+    as_entrant,
+    is_generator,
+    lesson,
+    limited,
+    named_apart,
+    open_source,
+    trained_generator,
+    training_data,
+)
+from .errors import BadSetting, Inconclusive, TooFewSamples, UnwritableOutput, UsageError
+from .evaluation import instruments, is_inconclusive, plan
 from .generation import generate as draw
-from .generation import load_generator, trained, write_samples
+from .generation import load_generator, write_samples
 from .hardware import environment
 from .measurement import Bench
 from .publishing import ReportFolder, check_outputs, publish_model, write_outputs
 from .records import read_record
 from .samples import open_samples
-from .samples.embedded import PREFIX
 from .settings import Settings
 from .suite import SUITE, Chapter
-from .types import Comparison, Detector, Generator, Leaderboard, Modality, RunRecord, SampleSet
+from .types import Comparison, Detector, Generator, Leaderboard, Modality, RunRecord
 
 MOST_BY_DEFAULT = 10_000
 
@@ -119,7 +126,7 @@ def generate(
     if Path(name).is_dir():
         generator, model = load_generator(Path(name), controls or {})
     else:
-        generator, model = _generator(name, data, seed, controls, bench), str(seed)
+        generator, model = trained_generator(name, data, seed, controls, bench), str(seed)
     drawn = draw(generator, n, seed, bench, model=model)
     write_samples(drawn, generator, folder, {"seed": seed, "environment": environment(bench.device)})
     return folder
@@ -140,13 +147,13 @@ def train(
     """Fit a generator on `data`, or a detector on `real` and `fake`, and save it as a model folder."""
     bench = bench or Bench()
     if kind == "generator":
-        model: Generator | Detector = _generator(name, data, seed, controls, bench)
+        model: Generator | Detector = trained_generator(name, data, seed, controls, bench)
     elif kind == "detector":
         registry.detectors.get(name)
         if real is None or not fake:
             raise UsageError("a detector learns from both sides: give --real SOURCE and --fake SOURCE")
-        genuine = _open(real, bench, split="train")
-        fakes = [_open(f, bench, modality=genuine.modality) for f in fake]
+        genuine = open_source(real, bench, split="train")
+        fakes = [open_source(f, bench, modality=genuine.modality) for f in fake]
         model = fitted(name, genuine, pooled(fakes), seed=seed, bench=bench)
     else:
         raise UsageError(f"cannot train {kind!r}; expected generator or detector")
@@ -182,11 +189,11 @@ def _one_board(
         done(record)
     if not live:
         return compared([], (), bench, [*stored, *others])
-    reference = _open(real, bench, split="heldout")
+    reference = open_source(real, bench, split="heldout")
     if len(reference) < 2:
-        raise NothingToEvaluate(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
-    training = _training(real, train_source, reference.modality, bench)
-    generators = [_is_generator(s) for s in live]
+        raise TooFewSamples(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
+    training = training_data(real, train_source, reference.modality, bench)
+    generators = [is_generator(s) for s in live]
     tasks = plan(
         settings.metrics or None,
         reference.modality,
@@ -196,10 +203,12 @@ def _one_board(
     )
     instruments(tasks, reference.modality)
     count = settings.n or min(len(reference), MOST_BY_DEFAULT)
-    entrants = [_entrant(s, real, training, count, settings, bench, reference.modality) for s in live]
+    seed = settings.seed
+    entrants = [as_entrant(s, real, training, count, seed, bench, reference.modality) for s in live]
     if settings.n is not None:
-        entrants = [_limited(e, settings.n, settings.seed) for e in entrants]
-    scored = _scored(_named_apart(entrants), tasks, reference, training, settings, bench, done)
+        entrants = [limited(e, settings.n, seed) for e in entrants]
+    entrants = named_apart(entrants, [r.subject.name for r in stored])
+    scored = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
     return compared(scored, tasks, bench, [*stored, *others])
 
 
@@ -212,87 +221,12 @@ def _chapter(modality: Modality, chapter: Chapter, settings: Settings, bench: Be
     instruments(tasks, modality)
     held_back = open_samples(f"{chapter.data}/ceiling")
     count = min(settings.n or chapter.n, len(held_back))
-    entrants = [
-        _entrant(name, f"{chapter.data}", training, count, settings, bench, modality) for name in chapter.generators
-    ]
-    scored = _scored(entrants, tasks, reference, training, settings, bench, done)
+    seed = settings.seed
+    entrants = [as_entrant(g, chapter.data, training, count, seed, bench, modality) for g in chapter.generators]
+    if chapter.fresh_lessons:
+        entrants = [replace(e, lesson=lesson(e, training, seed, bench)) for e in entrants]
+    scored = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
     return replace(compared(scored, tasks, bench), title=chapter.title)
-
-
-def _scored(
-    entrants: Sequence[Entrant],
-    tasks: Sequence[Task],
-    real: SampleSet,
-    training: SampleSet | None,
-    settings: Settings,
-    bench: Bench,
-    done: Any,
-) -> list[Scored]:
-    return score_all(entrants, tasks, real=real, train=training, seed=settings.seed, bench=bench, done=done)
-
-
-def _entrant(
-    subject: Any,
-    real: Any,
-    training: SampleSet | None,
-    n: int,
-    settings: Settings,
-    bench: Bench,
-    modality: Modality,
-) -> Entrant:
-    """A subject as an entrant: its samples opened, or drawn from the generator it names."""
-    if not _is_generator(subject):
-        samples = _open(subject, bench, modality=modality)
-        return Entrant(samples.name, samples, getattr(samples, "source", samples.name))
-    make = registry.generators.get(str(subject))
-    if make.modality != modality:
-        raise ModalityMismatch(f"generator {subject!r} makes {make.modality} samples, the real ones are {modality}")
-    if make.role == "ceiling":
-        data = _held_back(str(subject), real)
-    elif training is None:
-        raise UsageError(f"generator {subject!r} has to learn from something: give --train SOURCE")
-    else:
-        data = training
-    generator = trained(str(subject), data, seed=settings.seed, bench=bench)
-    count = min(n, len(data)) if make.role == "ceiling" else n
-    drawn = draw(generator, count, settings.seed, bench, model=str(settings.seed))
-    return Entrant(str(subject), drawn.samples, f"generator:{subject}", generator.role, drawn.timing, generator)
-
-
-def _held_back(subject: str, real: Any) -> SampleSet:
-    """The data a ceiling draws from: never the reference, never the training data."""
-    if isinstance(real, str) and real.startswith(PREFIX):
-        return open_samples(f"{real.split('/')[0]}/ceiling")
-    raise UsageError(
-        f"{subject!r} needs real data held back from the reference; give a folder of it as a subject instead"
-    )
-
-
-def _training(real: Any, source: Any, modality: Modality, bench: Bench) -> SampleSet | None:
-    if source is not None:
-        return _open(source, bench, split="train", modality=modality)
-    if isinstance(real, str) and real.startswith(PREFIX):
-        return open_samples(f"{real.split('/')[0]}/train")
-    return None
-
-
-def _generator(name: str, data: Any, seed: int, controls: Mapping[str, Any] | None, bench: Bench) -> Generator:
-    """A trained generator by name, its data opened; the embedded data of its modality when none is given."""
-    make = registry.generators.get(name)
-    modality: Modality = make.modality
-    source = SUITE[modality].data if data is None else data
-    split = "ceiling" if make.role == "ceiling" else "train"
-    return trained(
-        name, _open(source, bench, split=split, modality=modality), seed=seed, bench=bench, controls=controls
-    )
-
-
-def _open(source: Any, bench: Bench, split: str | None = None, modality: Modality | None = None) -> SampleSet:
-    return open_samples(source, split=split, modality=modality, digests=FileDigests(bench.cache.root))
-
-
-def _is_generator(subject: Any) -> bool:
-    return isinstance(subject, str) and subject in registry.generators
 
 
 def _is_record(subject: Any) -> bool:
@@ -305,25 +239,6 @@ def _as_baseline(record: RunRecord) -> RunRecord:
 
 def _with_settings(record: RunRecord, settings: Settings) -> RunRecord:
     return replace(record, environment={**record.environment, "settings": settings.plain()})
-
-
-def _limited(entrant: Entrant, n: int, seed: int) -> Entrant:
-    """At most n samples of a subject, chosen by content and seed."""
-    from .board import narrowed
-    from .measurement import Measured
-
-    return replace(entrant, samples=narrowed(Measured(entrant.samples, {}, ()), n, seed).samples)
-
-
-def _named_apart(entrants: Sequence[Entrant]) -> list[Entrant]:
-    """Subjects of one name told apart by where they came from."""
-    count = Counter(e.name for e in entrants)
-    named, seen = [], Counter[str]()
-    for entrant in entrants:
-        name = entrant.name if count[entrant.name] == 1 else f"{entrant.name} ({entrant.source})"
-        seen[name] += 1
-        named.append(replace(entrant, name=name if seen[name] == 1 else f"{name} #{seen[name]}"))
-    return named
 
 
 def _provenance(command: str, settings: Settings, bench: Bench, comparisons: Sequence[Comparison]) -> dict[str, str]:

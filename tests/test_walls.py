@@ -38,6 +38,8 @@ MAY: dict[str, set[str] | None] = {
     "exhibits": BASE | {"board", "comparison", "detection", "measurement", "metrics", "registry"},
     "board": BASE
     | {"comparison", "detection", "evaluation", "exhibits", "hardware", "measurement", "registry", "samples"},
+    "entrants": BASE
+    | {"board", "cache", "detection", "generation", "hardware", "measurement", "registry", "samples", "suite"},
     "publishing": BASE | {"cache", "records", "registry"},
     "tables": BASE | {"registry"},
     "doctor": BASE | {"cache", "hardware"},

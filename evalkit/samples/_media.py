@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import UnreadableSample
+from ..errors import ModalityMismatch, NothingToEvaluate, UnreadableSample
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL import Image
 
+    from ..types import Modality
+
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # 64 megapixels decode to 192 MB; a 160 kB file can claim 170 megapixels.
 MOST_PIXELS = 64_000_000
+
+
+def pick_kind(counts: Mapping[Modality, int], wanted: Modality | None, what: str) -> Modality:
+    """Which kind of sample a folder or archive is read as: the wanted one, else the one it has more files of.
+
+    Raises ModalityMismatch when it holds only the other kind, NothingToEvaluate when it holds neither.
+    """
+    if not any(counts.values()):
+        raise NothingToEvaluate(
+            f"{what} holds no image or text file (images: {' '.join(sorted(IMAGE_SUFFIXES))}; texts: .txt)"
+        )
+    kind = wanted or max(counts, key=lambda k: counts[k])
+    if not counts[kind]:
+        raise ModalityMismatch(f"{what} holds {max(counts, key=lambda k: counts[k])} samples, expected {kind}")
+    return kind
 
 
 def decode_image(data: bytes) -> npt.NDArray[np.uint8]:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..errors import BadSource, NothingToEvaluate, UnreadableSample
+from ..errors import BadSource, UnreadableSample
 from ..types import Modality, Sample
-from ._media import IMAGE_SUFFIXES, decode_image, decode_text
+from ._media import IMAGE_SUFFIXES, decode_image, decode_text, pick_kind
 from ._set import ListedSet
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def open_archive(path: Path, modality: Modality | None) -> ListedSet:
         "image": sorted(n for n in members if PurePosixPath(n).suffix.lower() in IMAGE_SUFFIXES),
         "text": sorted(n for n in members if PurePosixPath(n).suffix.lower() == ".txt"),
     }
-    kind = modality if modality is not None else max(kinds, key=lambda k: len(kinds[k]))
-    if not kinds[kind]:
-        raise NothingToEvaluate(f"archive {str(path)!r} holds no {modality or 'image or text'} file")
+    kind = pick_kind({k: len(found) for k, found in kinds.items()}, modality, f"archive {str(path)!r}")
     samples = []
     for name in kinds[kind]:
         parts = PurePosixPath(name).parts

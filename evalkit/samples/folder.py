@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cache import FileDigests
-from ..errors import NothingToEvaluate, UnreadableSample
+from ..errors import UnreadableSample
 from ..types import Modality, Sample
-from ._media import IMAGE_SUFFIXES, decode_image, decode_text
+from ._media import IMAGE_SUFFIXES, decode_image, decode_text, pick_kind
 from ._set import ListedSet
 
 if TYPE_CHECKING:
@@ -23,13 +23,8 @@ def open_folder(path: Path, modality: Modality | None, digests: FileDigests) -> 
         "image": [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES],
         "text": [p for p in files if p.suffix.lower() == ".txt"],
     }
-    kind = modality if modality is not None else max(kinds, key=lambda k: len(kinds[k]))
+    kind = pick_kind({k: len(found) for k, found in kinds.items()}, modality, f"folder {str(path)!r}")
     chosen = kinds[kind]
-    if not chosen:
-        raise NothingToEvaluate(
-            f"folder {str(path)!r} holds no {modality or 'image or text'} file"
-            f" (images: {' '.join(sorted(IMAGE_SUFFIXES))}; texts: .txt)"
-        )
     samples = []
     for file, digest in zip(chosen, digests.of(chosen), strict=True):
         inside = file.relative_to(path)

@@ -40,6 +40,7 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from . import registry as registry
     from .cache import Cache as Cache
     from .errors import EvalkitError as EvalkitError
     from .errors import ExitCode as ExitCode
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "registry":
+        return import_module(".registry", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'evalkit' has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

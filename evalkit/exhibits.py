@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from .board import Scored
     from .measurement import Bench, Measured
 
-SHOWN = {"image": 20, "text": 4}
-PAIRS = {"image": 8, "text": 2}
+SHOWN = {"image": 20, "text": 6}
+PAIRS = {"image": 7, "text": 2}
 LARGEST_THUMBNAIL = 96
 
 

@@ -120,7 +120,7 @@ def is_wide(exhibit: Exhibit) -> bool:
         case Grid() | Pairs():
             return True
         case Matrix():
-            return len(exhibit.columns) > 6
+            return len(exhibit.columns) > 4
         case Table():
             widest = [max(map(len, texts)) for texts in zip(exhibit.header, *exhibit.rows, strict=False)]
             return sum(widest) + 2 * len(widest) > 72

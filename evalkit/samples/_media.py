@@ -63,7 +63,8 @@ def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
         top = 65535.0 if values.max(initial=0) > 255 else 255.0
         grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
+    # A copy: an array that shares the decoder's memory is read-only, and torch wants to own what it wraps.
+    pixels = np.array(image.convert("RGB"), dtype=np.uint8)
     if pixels.size == 0:
         raise UnreadableSample("empty image")
     return pixels

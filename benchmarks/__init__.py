@@ -1,0 +1,1 @@
+"""Measurements that documentation quotes: each a script, `python -m benchmarks.NAME`."""

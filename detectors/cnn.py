@@ -5,6 +5,10 @@ hundred of each set, at least 8 and at most 32. Three networks are trained, each
 third chooses the epoch and calibrates the score, so that P(fake) is learnt from samples the network did not see. The
 judge is the mean of the three probabilities.
 
+Images of at most 16 pixels are drawings more than textures: which grey level stands at which place is what gives a fake
+away. There the networks read grey levels as channels and weigh every place by itself, and the training images are
+neither shifted nor mirrored. Larger images are mirrored, shifted and pooled, so that a flaw counts wherever it is.
+
 What it cannot see: detail finer than its side. `spectrum` reads that.
 """
 
@@ -14,6 +18,7 @@ import copy
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import astuple, dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -38,32 +43,76 @@ if TYPE_CHECKING:
 NETWORKS = 3
 SMALLEST, LARGEST = 8, 32
 WIDTH = 24
-BATCH, PEAK_RATE, DECAY, DROPOUT = 64, 6e-3, 0.02, 0.3
+LEVELS = 17
+BATCH, DECAY = 64, 0.02
 EPOCHS, FEWEST_EPOCHS = 30, 4
-VISITS = 12_000  # how often a network may look at a sample in all: larger sets train for fewer epochs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How images of some sides are read and learnt from."""
+
+    largest_side: int
+    levels: int  # channels of grey level beside the three of colour
+    by_place: bool  # the head weighs every place by itself, and training images stay as they are
+    input_dropout: float
+    dropout: float
+    peak_rate: float
+    visits: int  # how often a network may look at a sample in all: larger sets train for fewer epochs
+
+
+# On digits of 8 x 8 against a GAN's, AUROC of held-out samples: 0.59 shifted and pooled, 0.84 no longer shifted, 0.91
+# when neither mirrored nor pooled; grey levels with this dropout and rate take the loss aside from 0.59 to 0.47.
+PLANS = (
+    Plan(16, LEVELS, True, 0.2, 0.5, 2e-3, 9_000),
+    Plan(LARGEST, 0, False, 0.0, 0.3, 6e-3, 12_000),
+)
 
 
 class SmallCNN(nn.Module):
     """Log-odds of fake [B] from images [B, 3, S, S] in [-1, 1]; S from 8 to 32."""
 
-    def __init__(self, side: int, dropout: float = 0.0) -> None:
+    def __init__(self, side: int) -> None:
         super().__init__()
+        self.plan = plan = _plan(side)
         # Sides over 16 start with a stride: the cost of a pass grows no faster than the side.
         first = 2 if side > 16 else 1
         self.stages = nn.Sequential(
-            *_stage(3, WIDTH, first),
+            *_stage(3 + plan.levels, WIDTH, first),
             *_stage(WIDTH, 2 * WIDTH, 2),
             *_stage(2 * WIDTH, 2 * WIDTH, 1),
         )
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(4 * WIDTH, 1)
+        self.input_dropout = nn.Dropout(plan.input_dropout)
+        self.dropout = nn.Dropout(plan.dropout)
+        places = math.ceil(side / first / 2) ** 2
+        self.head = nn.Linear(2 * WIDTH * places if plan.by_place else 4 * WIDTH, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        stages = self.stages(images)
-        # The mean says how much of a texture there is, the maximum whether a flaw is anywhere.
-        pooled = torch.cat([stages.mean(dim=(2, 3)), stages.amax(dim=(2, 3))], dim=1)
-        log_odds: Tensor = self.head(self.dropout(pooled)).squeeze(1)
+        if self.plan.levels:
+            images = torch.cat([images, grey_levels(images, self.plan.levels)], dim=1)
+        stages = self.stages(self.input_dropout(images))
+        if self.plan.by_place:
+            seen = stages.flatten(1)
+        else:
+            # The mean says how much of a texture there is, the maximum whether a flaw is anywhere.
+            seen = torch.cat([stages.mean(dim=(2, 3)), stages.amax(dim=(2, 3))], dim=1)
+        log_odds: Tensor = self.head(self.dropout(seen)).squeeze(1)
         return log_odds
+
+
+def grey_levels(images: Tensor, levels: int) -> Tensor:
+    """How near each pixel's mean colour is to each of `levels` even steps, 0..1, summing to 1 over the levels.
+
+    images [B, 3, H, W] in [-1, 1] -> [B, levels, H, W]. A value on a step is that step alone; one between two steps is
+    shared by them, so that the reading has no edges.
+    """
+    position = (images.mean(dim=1, keepdim=True) + 1) * ((levels - 1) / 2)
+    step = torch.arange(levels, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+    return (1 - (position - step).abs()).clamp_min(0)
+
+
+def _plan(side: int) -> Plan:
+    return next(plan for plan in PLANS if side <= plan.largest_side)
 
 
 def _stage(channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -76,13 +125,15 @@ class CNN(Judge):
     """Three small convolutional networks, cross-fitted and calibrated, on images averaged to at most 32 x 32."""
 
     name = "cnn"
+    version: ClassVar[int] = 2
     modality: ClassVar[Literal["image"]] = "image"
     settings: ClassVar[Mapping[str, object]] = MappingProxyType(
         {
             "networks": NETWORKS,
             "sides": (SMALLEST, LARGEST),
             "width": WIDTH,
-            "training": (BATCH, PEAK_RATE, DECAY, DROPOUT, EPOCHS, FEWEST_EPOCHS, VISITS),
+            "training": (BATCH, DECAY, EPOCHS, FEWEST_EPOCHS),
+            "plans": tuple(astuple(plan) for plan in PLANS),
         }
     )
 
@@ -154,17 +205,19 @@ def _train(
     truth = torch.from_numpy(is_fake).float().to(images.device)
     weights = torch.from_numpy(balanced_weights(is_fake)).float().to(images.device)
     x, y, w = images[~mask], truth[~mask], weights[~mask]
-    network = SmallCNN(side, DROPOUT).to(images.device)
-    epochs = max(FEWEST_EPOCHS, min(EPOCHS, VISITS // len(x)))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=DECAY)
+    network = SmallCNN(side).to(images.device)
+    plan = network.plan
+    epochs = max(FEWEST_EPOCHS, min(EPOCHS, plan.visits // len(x)))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.peak_rate, weight_decay=DECAY)
     steps = epochs * math.ceil(len(x) / BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.peak_rate, total_steps=steps)
     best, kept = math.inf, copy.deepcopy(network)
     for _ in range(epochs):
         order = torch.randperm(len(x))
         for start in range(0, len(x), BATCH):
             index = order[start : start + BATCH]
-            loss = F.binary_cross_entropy_with_logits(network(_augment(x[index])), y[index], w[index])
+            batch = x[index] if plan.by_place else _augment(x[index])
+            loss = F.binary_cross_entropy_with_logits(network(batch), y[index], w[index])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

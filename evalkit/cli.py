@@ -224,13 +224,14 @@ def list_(what: str | None, as_json: bool) -> None:
     """What there is: name, default, direction, origin, and one sentence each."""
     from . import registry
     from .errors import UnknownName
-    from .records import dumps
     from .tables import listing_table
 
     if what is not None and what not in registry.DOORS:
         raise UnknownName("list", what, registry.DOORS)
     chosen = {what: registry.DOORS[what]} if what else registry.DOORS
     if as_json:
+        from .records import dumps
+
         plain = {
             kind: [{"name": x.name, "origin": x.origin, "summary": x.summary, **x.facts} for x in door.listings()]
             for kind, door in chosen.items()

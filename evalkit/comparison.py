@@ -68,6 +68,16 @@ def result_of(record: RunRecord, name: str, protocol: str | None = None) -> Metr
     return None
 
 
+def instrument_digests(records: Sequence[RunRecord]) -> dict[str, str]:
+    """ "instrument NAME" -> digest of everything that was measured with; of a fitted detector, its recipe."""
+    found = {}
+    for result in (result for record in records for result in record.results):
+        if digest := result.terms.get("instrument"):
+            name = result.name.partition("@")[2].removesuffix(f".{result.terms.get('part', '')}")
+            found[f"instrument {name}"] = str(digest)
+    return found
+
+
 def difference(a: MetricResult, b: MetricResult) -> tuple[float, float, float]:
     """a - b with its interval, from the two results' own half-widths added in squares (independent subjects)."""
     gap = a.value - b.value

@@ -12,8 +12,8 @@ import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Door:
 
     @cached_property
     def _targets(self) -> dict[str, str]:
-        targets = {point.name: point.value for point in entry_points(group=f"evalkit.{self.kind}s")}
+        targets = {point.name: point.value for point in _installed().select(group=f"evalkit.{self.kind}s")}
         # Built-ins win: a third party cannot silently replace what a record's number means.
         targets.update(importlib.import_module(self.package).BUILTIN)
         return targets
@@ -82,16 +82,28 @@ class Door:
                 yield Listing(name, origin, *_describe(target))
 
 
+@cache
+def _installed() -> EntryPoints:
+    """Entry points of everything installed: one scan serves the five doors."""
+    return entry_points()
+
+
+@cache
+def _parsed(module: str) -> ast.Module | None:
+    """The syntax tree of a module that is not imported; None when it has no source."""
+    spec = importlib.util.find_spec(module)
+    return None if spec is None or spec.origin is None else ast.parse(Path(spec.origin).read_text("utf-8"))
+
+
 def _describe(target: str) -> tuple[str, dict[str, Any]]:
     """First docstring sentence and literal facts (decorator keywords, class attributes) of "module:attribute"."""
     module, _, attribute = target.partition(":")
     try:
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None:
-            return "(not installed)", {}
-        tree = ast.parse(Path(spec.origin).read_text("utf-8"))
+        tree = _parsed(module)
     except (ImportError, OSError, SyntaxError):
         return "(cannot be read)", {}
+    if tree is None:
+        return "(not installed)", {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
             doc = ast.get_docstring(node) or (ast.get_docstring(tree) or "")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .registry import Listing
-from .types import Cell, Comparison
+if TYPE_CHECKING:
+    from .registry import Listing
+    from .types import Cell, Comparison
 
 ARROW = {"lower": "↓", "higher": "↑"}
 MARK = {(True, False): " *", (False, True): " ="}

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import registry
 from .board import compared, score_all
+from .comparison import instrument_digests
 from .detection import fitted, pooled
 from .entrants import (
     as_entrant,
@@ -73,7 +74,9 @@ def compare(
             raise UsageError("--real, --train and --baseline need subjects: evalkit compare SUBJECT ... --real SOURCE")
         comparisons = [_chapter(modality, chapter, settings, bench, done) for modality, chapter in SUITE.items()]
         title = "The embedded suite"
-    board = Leaderboard(title, tuple(comparisons), tuple(records), _provenance(command, settings, bench, comparisons))
+    board = Leaderboard(
+        title, tuple(comparisons), tuple(records), _provenance(command, settings, bench, comparisons, records)
+    )
     if folder is not None:
         folder.finish(board)
     return board
@@ -100,7 +103,7 @@ def score(
         records.append(_with_settings(record, settings))
 
     comparison = _one_board([subject], real, train, settings, bench, done, [])
-    provenance = _provenance(command, settings, bench, [comparison])
+    provenance = _provenance(command, settings, bench, [comparison], records)
     board = Leaderboard(f"Score of {records[0].subject.name}", (comparison,), tuple(records), provenance)
     write_outputs(records[0], board, outputs)
     return records[0], board
@@ -241,12 +244,26 @@ def _with_settings(record: RunRecord, settings: Settings) -> RunRecord:
     return replace(record, environment={**record.environment, "settings": settings.plain()})
 
 
-def _provenance(command: str, settings: Settings, bench: Bench, comparisons: Sequence[Comparison]) -> dict[str, str]:
+def _provenance(
+    command: str,
+    settings: Settings,
+    bench: Bench,
+    comparisons: Sequence[Comparison],
+    records: Sequence[RunRecord],
+) -> dict[str, str]:
     """Where the numbers came from, as lines of words."""
     lines = {"command": command, "seed": str(settings.seed)}
     for comparison in comparisons:
         if comparison.reference is not None:
             reference = comparison.reference
             lines[f"{comparison.modality} reference"] = f"{reference.name}, n = {reference.n}, {reference.digest}"
+    for record in records:
+        subject = record.subject
+        lines[f"{subject.modality} subject {subject.name}"] = f"{subject.source}, n = {subject.n}, {subject.digest}"
+        if record.train is not None:
+            lines[f"{subject.modality} training data"] = (
+                f"{record.train.name}, n = {record.train.n}, {record.train.digest}"
+            )
+    lines.update(sorted(instrument_digests(records).items()))
     lines.update({key: str(value) for key, value in environment(bench.device).items()})
     return lines

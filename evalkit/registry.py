@@ -13,7 +13,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Door:
 
 
 @cache
-def _installed() -> EntryPoints:
+def _installed() -> Any:
     """Entry points of everything installed: one scan serves the five doors."""
     return entry_points()
 

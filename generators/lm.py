@@ -120,8 +120,9 @@ class Lm(Family):
     name = "lm"
     modality = "text"
     role = "candidate"
+    version = 2  # 1 weighed the tokens of short texts more
     controls: ClassVar[tuple[Control, ...]] = (
-        Control("temperature", 0.85, "below 1 draws likelier tokens, above 1 rarer ones", 0.01, 10),
+        Control("temperature", 1.0, "below 1 draws likelier tokens, above 1 rarer ones", 0.01, 10),
         Control("top_k", 0, "draw from the k most likely tokens; 0 is all", 0, 100_000),
         Control("top_p", 0.95, "draw from the fewest tokens that hold this share of the probability", 0.01, 1),
         Control("steps", 500, "training steps", 1, 1_000_000),
@@ -170,10 +171,13 @@ class Lm(Family):
             ema, best, best_nats = Ema(net, EMA_DECAY), net.state_dict(), math.inf
             adam = torch.optim.AdamW(net.parameters(), rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
             falling = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: pace(step, steps))
+            # Every token weighs the same. A mean over each batch would give the tokens of short texts more weight than
+            # those of long ones, and their ends with them: samples would end too soon.
+            tokens_per_batch = BATCH * sum(len(s) - 1 for s in training) / len(training)
             batches: list[list[int]] = []
             for step in range(steps):
                 batches = batches or like_lengths(training, rng)
-                loss = nats(net, [training[i] for i in batches.pop()], device)
+                loss = nats(net, [training[i] for i in batches.pop()], device) / tokens_per_batch
                 descend(loss, adam, self.name, step)
                 falling.step()
                 ema.update(net)
@@ -254,18 +258,18 @@ def like_lengths(sequences: list[list[int]], rng: torch.Generator) -> list[list[
     return [batches[i] for i in torch.randperm(len(batches), generator=rng).tolist()]
 
 
-def nats(net: Transformer, sequences: list[list[int]], device: str, reduction: str = "mean") -> Tensor:
-    """Cross-entropy in nats, a token or in sum, of each token after the first."""
+def nats(net: Transformer, sequences: list[list[int]], device: str) -> Tensor:
+    """Cross-entropy in nats, summed over every token but the first of each sequence."""
     longest = max(map(len, sequences)) - 1
     inputs = torch.tensor([s[:-1] + [END] * (longest - len(s) + 1) for s in sequences])
     targets = torch.tensor([s[1:] + [NOTHING] * (longest - len(s) + 1) for s in sequences])
     logits, _ = net(inputs.to(device))
-    return F.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten(), reduction=reduction)
+    return F.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten(), reduction="sum")
 
 
 @torch.no_grad()
 def held_out_nats(net: Transformer, sequences: list[list[int]], device: str) -> float:
     """Cross-entropy in nats a token over all sequences."""
     batches = [sequences[i : i + BATCH] for i in range(0, len(sequences), BATCH)]
-    total = sum(float(nats(net, batch, device, "sum")) for batch in batches)
+    total = sum(float(nats(net, batch, device)) for batch in batches)
     return total / sum(len(s) - 1 for s in sequences)

@@ -14,18 +14,21 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.errors import ModalityMismatch, RunFailed, UnreadableSample
+from evalkit.errors import ModalityMismatch, RunFailed
 from evalkit.extractors import BUILTIN
 from evalkit.extractors.area import area_average
 from evalkit.extractors.char_ngrams import CharNgrams
 from evalkit.extractors.digits_net import DigitsNet
 from evalkit.extractors.identity import identity
 from evalkit.extractors.pixels import Pixels
-from evalkit.extractors.prose_lm import OUTSIDE, ProseLM
+from evalkit.extractors.prose_lm import ProseLM
+from evalkit.extractors.prose_states import ProseStates
 from evalkit.extractors.random_conv import RandomConv
 from evalkit.samples.embedded import open_embedded
 from evalkit.types import Extractor
 from evalkit.weights import PACKAGE, SHIPPED, load_weights
+
+from .rows import rows
 
 RNG = np.random.RandomState(0)
 IMAGES = [RNG.randint(0, 256, (12, 9, 3)).astype(np.uint8) for _ in range(7)]
@@ -39,29 +42,7 @@ TEXTS = [
     "é",
 ]
 IMAGE_EXTRACTORS = [Pixels, RandomConv, DigitsNet]
-TEXT_EXTRACTORS = [CharNgrams, ProseLM]
-
-
-def rows(extractor, samples, size=1):
-    """One row a sample, batched as the measuring loop does: by shape, at most `size` at once."""
-    prepared = [extractor.prepare(sample) for sample in samples]
-    found = {}
-    for shape in {tuple(p.shape) for p in prepared}:
-        where = [i for i, p in enumerate(prepared) if tuple(p.shape) == shape]
-        for start in range(0, len(where), size):
-            part = where[start : start + size]
-            found.update(zip(part, extractor(torch.stack([prepared[i] for i in part])), strict=True))
-    return torch.stack([found[i] for i in range(len(samples))])
-
-
-@pytest.fixture(scope="module")
-def lm():
-    return ProseLM()
-
-
-@pytest.fixture(scope="module")
-def heldout_prose():
-    return [sample.load() for sample in open_embedded("embedded:prose/heldout")]
+TEXT_EXTRACTORS = [CharNgrams, ProseLM, ProseStates]
 
 
 # ---------------------------------------------------------------------------------------------- all of them
@@ -103,7 +84,7 @@ def test_a_sample_of_the_other_modality_is_refused(cls):
 
 
 def test_every_digest_is_different():
-    assert len({cls().digest for cls in (*IMAGE_EXTRACTORS, *TEXT_EXTRACTORS)}) == 5
+    assert len({cls().digest for cls in (*IMAGE_EXTRACTORS, *TEXT_EXTRACTORS)}) == len(BUILTIN)
 
 
 def test_identity_changes_with_each_of_its_parts():
@@ -243,125 +224,3 @@ def test_digits_net_is_less_sure_of_noise_than_of_digits():
         rows(extractor, s, 100)[:, extractor.heads["logits"]].softmax(1).max(1).values.mean() for s in (digits, noise)
     ]
     assert sure[1] < sure[0] - 0.1
-
-
-# ---------------------------------------------------------------------------------------------- prose_lm
-
-
-def test_the_probabilities_of_all_next_bytes_sum_to_one(lm):
-    log_p = lm.next_log_probabilities(lm.prepare("Names refer to objects.")[None])
-    assert log_p.shape == (1, 64, 256)
-    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(1, 64), rtol=0, atol=1e-5)
-
-
-def test_nats_equal_a_loop_that_reads_one_byte_at_a_time(lm):
-    content = b"A name is bound."
-    weights = {key: t.double().numpy() for key, t in load_weights(SHIPPED["prose_lm"]).items()}
-    width = weights["head.weight"].shape[1]
-    hidden, symbol, total = np.zeros(width), OUTSIDE, 0.0
-    for byte in content:
-        # The GRU of Cho et al. 2014 as torch lays it out: reset, update, new.
-        from_input = weights["gru.weight_ih_l0"] @ weights["embedding.weight"][symbol] + weights["gru.bias_ih_l0"]
-        from_state = weights["gru.weight_hh_l0"] @ hidden + weights["gru.bias_hh_l0"]
-        reset, update = (1 / (1 + np.exp(-(from_input + from_state)[k * width : (k + 1) * width])) for k in (0, 1))
-        new = np.tanh(from_input[2 * width :] + reset * from_state[2 * width :])
-        hidden = (1 - update) * new + update * hidden
-        logits = weights["head.weight"] @ hidden + weights["head.bias"]
-        total += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[byte]
-        symbol = byte
-    row = rows(lm, [content.decode()])[0]
-    assert row.tolist() == [pytest.approx(total, rel=1e-4), len(content), len(content)]
-    assert lm.token_nats(lm.prepare(content.decode())[None]).sum().item() == pytest.approx(total, rel=1e-4)
-
-
-def test_a_row_does_not_depend_on_padding_and_long_texts_are_scored_exactly(lm):
-    text = "The operator module gives the operations as functions. " * 12  # over two chunks long
-    prepared = lm.prepare(text)
-    padded = torch.cat([prepared, torch.full((256,), OUTSIDE, dtype=prepared.dtype)])
-    torch.testing.assert_close(lm(padded[None]), lm(prepared[None]), rtol=1e-5, atol=0)
-    # The nats of a prefix do not change when more text follows.
-    whole, start = lm.token_nats(prepared[None])[0], lm.token_nats(lm.prepare(text[:100])[None])[0]
-    torch.testing.assert_close(whole[:100], start[:100], rtol=1e-4, atol=1e-4)
-    assert start[100:].eq(0).all()
-
-
-def test_entropy_rank_and_variance_are_those_of_the_distribution(lm):
-    batch = lm.prepare("It is an error.")[None]
-    p = lm.next_log_probabilities(batch)[0].double().exp().numpy()
-    found = lm.token_statistics(batch)
-    for t, byte in enumerate(b"It is an error."):
-        surprise = -np.log(p[t])
-        mean = (p[t] * surprise).sum()
-        assert found.nats[0, t].item() == pytest.approx(surprise[byte], rel=1e-4, abs=1e-5)
-        assert found.entropy[0, t].item() == pytest.approx(mean, rel=1e-4, abs=1e-5)
-        assert found.variance[0, t].item() == pytest.approx((p[t] * (surprise - mean) ** 2).sum(), rel=1e-3, abs=1e-4)
-        assert found.log_rank[0, t].item() == pytest.approx(math.log(1 + (p[t] > p[t, byte]).sum()), abs=1e-6)
-    assert found.mask[0].sum() == 15 and found.entropy[0, 15:].eq(0).all()
-
-
-def bits_per_byte(lm, texts):
-    nats, _, size = rows(lm, texts, 32).sum(0).tolist()
-    return nats / size / math.log(2)
-
-
-def test_prose_is_less_surprising_than_shuffled_words_and_those_than_letters(lm, heldout_prose):
-    rng = np.random.RandomState(0)
-    shuffled = [" ".join(rng.permutation(text.split(" "))) for text in heldout_prose[:100]]
-    letters = ["".join(rng.choice(list("etaoin shrdlu"), len(text))) for text in heldout_prose[:100]]
-    found = [bits_per_byte(lm, texts) for texts in (heldout_prose[:100], shuffled, letters)]
-    assert found[0] < found[1] - 0.2 < found[2] - 0.4
-
-
-def test_prose_lm_has_the_bits_per_byte_of_its_card(lm, heldout_prose):
-    card = json.loads((PACKAGE / SHIPPED["prose_lm"].card).read_text())["heldout"]
-    # CPython's topics differ a little between versions, and the held-out pieces with them.
-    assert bits_per_byte(lm, heldout_prose) == pytest.approx(card["bits_per_byte"], abs=0.05)
-
-
-@pytest.mark.parametrize("extractor", [CharNgrams, ProseLM])
-def test_an_empty_text_is_unreadable(extractor):
-    with pytest.raises(UnreadableSample, match="empty"):
-        extractor().prepare("")
-
-
-def test_a_text_over_one_mebibyte_is_unreadable(lm):
-    with pytest.raises(UnreadableSample, match="split it"):
-        lm.prepare("a" * (2**20 + 1))
-
-
-@settings(max_examples=25, deadline=None)
-@given(text=st.text(min_size=1, max_size=80))
-def test_any_unicode_text_has_a_finite_row_with_its_bytes(lm, text):
-    nats, tokens, size = rows(lm, [text])[0].tolist()
-    assert tokens == size == len(text.encode("utf-8", errors="surrogatepass"))
-    assert math.isfinite(nats) and nats > 0
-
-
-# ---------------------------------------------------------------------------------------------- char_ngrams
-
-
-def test_char_ngrams_of_one_letter_by_hand():
-    # "aa" has the 1-gram a twice and the 2-gram aa once: weights 1 + ln 2 and 1, at their two bins.
-    values = CharNgrams().prepare("aa")
-    weights = sorted(values[values != 0].abs().tolist())
-    length = math.hypot(1, 1 + math.log(2))
-    assert weights == pytest.approx([1 / length, (1 + math.log(2)) / length])
-
-
-def test_texts_are_nearer_the_more_they_share():
-    extractor = CharNgrams()
-    text = "The yield statement suspends the function and returns a value to the caller."
-    near = "The yield expression suspends a function and returns the value to its caller."
-    far = "Quick zebras jump over lazy dogs, while my vexed wizard boxes five jugs of milk."
-    found = F.normalize(rows(extractor, [text, text, near, far, "0123456789" * 8]), dim=1)
-    same, close, distant, alien = (found[0] @ found[1:].T).tolist()
-    assert same == pytest.approx(1)
-    assert same > close + 0.05 > distant + 0.1 > alien + 0.15
-
-
-def test_the_projection_keeps_cosines(heldout_prose):
-    extractor, texts = CharNgrams(), heldout_prose[:60]
-    before = torch.stack([extractor.prepare(text) for text in texts])
-    after = F.normalize(extractor(before), dim=1)
-    error = (before @ before.T - after @ after.T).abs()
-    assert error.mean() < 0.06

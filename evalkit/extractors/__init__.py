@@ -7,5 +7,6 @@ BUILTIN: dict[str, str] = {
     "random_conv": "evalkit.extractors.random_conv:RandomConv",
     "digits_net": "evalkit.extractors.digits_net:DigitsNet",
     "prose_lm": "evalkit.extractors.prose_lm:ProseLM",
+    "prose_states": "evalkit.extractors.prose_states:ProseStates",
     "char_ngrams": "evalkit.extractors.char_ngrams:CharNgrams",
 }

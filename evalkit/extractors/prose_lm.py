@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # One symbol for everything outside the text: what comes before it (begin) and what follows it (padding).
 OUTSIDE = 256
+WIDTH = 256  # numbers in a state
 MULTIPLE = 64  # texts are padded to a multiple of this, so that few shapes occur and batches are full
 LONGEST = 1 << 20  # bytes
 CHUNK = 256  # bytes whose next-byte distributions are held at once
@@ -34,7 +35,7 @@ CHUNK = 256  # bytes whose next-byte distributions are held at once
 class ByteGRU(nn.Module):
     """Next-byte logits [B, T, 256] from symbols [B, T] (0..255 a byte, 256 outside the text) and a carried state."""
 
-    def __init__(self, width: int = 256, embedding: int = 48, dropout: float = 0.0) -> None:
+    def __init__(self, width: int = WIDTH, embedding: int = 48, dropout: float = 0.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(257, embedding)
         self.gru = nn.GRU(embedding, width, batch_first=True)
@@ -42,8 +43,13 @@ class ByteGRU(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, symbols: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        hidden, state = self.gru(self.dropout(self.embedding(symbols)), state)
+        hidden, state = self.read(symbols, state)
         return self.head(self.dropout(hidden)), state
+
+    def read(self, symbols: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The state after every symbol [B, T, width], and the last one to carry on from."""
+        hidden, state = self.gru(self.dropout(self.embedding(symbols)), state)
+        return hidden, state
 
 
 class TokenStatistics(NamedTuple):
@@ -126,15 +132,30 @@ class ProseLM:
         """ln p of every next byte, float32 [B, T, 256], given the begin symbol and the bytes before."""
         return torch.cat([log_p for log_p, _, _ in self._chunks(batch)], dim=1)
 
+    @torch.no_grad()
+    def states(self, batch: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Stretch by stretch: the state [B, C, 256] that predicted each byte, and its -ln p [B, C], zero at padding."""
+        for hidden, targets, inside in self._stretches(batch):
+            yield hidden, _nats(self._predict(hidden), targets) * inside
+
     def _chunks(self, batch: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Log-probabilities [B, C, 256], targets [B, C] and mask [B, C] of each stretch, the state carried along."""
+        """Log-probabilities [B, C, 256], targets [B, C] and mask [B, C] of each stretch."""
+        for hidden, targets, inside in self._stretches(batch):
+            yield self._predict(hidden), targets, inside
+
+    def _predict(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self._model.head(hidden)
+        return logits.log_softmax(-1)
+
+    def _stretches(self, batch: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """States [B, C, 256], targets [B, C] and mask [B, C] of each stretch, the state carried along."""
         symbols = batch.long()
         before = torch.cat([torch.full_like(symbols[:, :1], OUTSIDE), symbols[:, :-1]], dim=1)
         state = None
         for start in range(0, symbols.shape[1], CHUNK):
-            logits, state = self._model(before[:, start : start + CHUNK], state)
+            hidden, state = self._model.read(before[:, start : start + CHUNK], state)
             targets = symbols[:, start : start + CHUNK]
-            yield logits.log_softmax(-1), targets.clamp(max=255), (targets != OUTSIDE).float()
+            yield hidden, targets.clamp(max=255), (targets != OUTSIDE).float()
 
 
 def _nats(log_p: Tensor, targets: Tensor) -> Tensor:

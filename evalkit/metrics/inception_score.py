@@ -54,7 +54,8 @@ def _one_split(p: Tensor) -> tuple[float, Tensor]:
     """The score of class probabilities [N, C], and [N] scores with each sample left out."""
     n, each = len(p), _entropy(p)
     total, ambiguity = p.sum(dim=0), each.sum()
-    value = (_entropy(total / n) - ambiguity / n).exp()
+    # Rounding must not carry it past its range.
+    value = (_entropy(total / n) - ambiguity / n).exp().clamp(1.0, p.shape[1])
     without = (_entropy((total - p).clamp_min(0) / (n - 1)) - (ambiguity - each) / (n - 1)).exp()
     return float(value), without
 

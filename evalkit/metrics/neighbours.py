@@ -7,6 +7,7 @@ are put in the order of their groups, so that leaving one out is leaving out a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def neighbour_estimates(real_rows: Tensor, fake_rows: Tensor, *, k: int = 5) -> 
     found = {
         "precision": _estimate(of_fake.inside, of_fake.inside_without, fake_side, real_side),
         "recall": _estimate(of_real.inside, of_real.inside_without, real_side, fake_side),
-        "density": _estimate(of_fake.balls, of_fake.balls_without, fake_side, real_side),
+        "density": _estimate(of_fake.balls, of_fake.balls_without, fake_side, real_side, high=math.inf),
         "coverage": _coverage(real_side, of_real, fake_side),
     }
     return {part: found[part] for part in PARTS}
@@ -141,10 +142,10 @@ def _seen(side: _Side, other: _Side, k: int) -> _Seen:
     return _Seen(held[0], held[1:], per_row[0] / k, per_row[1:] / k, reach[0], reach[1:])
 
 
-def _estimate(seen: Tensor, seen_without: Tensor, side: _Side, other: _Side) -> Estimate:
+def _estimate(seen: Tensor, seen_without: Tensor, side: _Side, other: _Side, high: float = 1.0) -> Estimate:
     """Mean over `side` of what its rows see, with the interval from deleting groups of either side."""
     own = _mean_without(seen.expand(len(side.starts), -1), side)
-    return _interval(float(seen.mean()), own, seen_without.mean(dim=1), side, other)
+    return _interval(float(seen.mean()), own, seen_without.mean(dim=1), side, other, high)
 
 
 def _coverage(real: _Side, seen: _Seen, fake: _Side) -> Estimate:
@@ -162,9 +163,9 @@ def _mean_without(seen: Tensor, side: _Side) -> Tensor:
     return torch.stack(sums) / left
 
 
-def _interval(value: float, own: Tensor, others: Tensor, side: _Side, other: _Side) -> Estimate:
+def _interval(value: float, own: Tensor, others: Tensor, side: _Side, other: _Side, high: float = 1.0) -> Estimate:
     shares = [torch.tensor(s.sizes, dtype=torch.float64) / len(s.rows) for s in (side, other)]
-    return jackknife(value, [own.cpu(), others.cpu()], shares, low=0.0)
+    return jackknife(value, [own.cpu(), others.cpu()], shares, low=0.0, high=high)
 
 
 def _distances(block: Tensor, rows: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def pick_kind(counts: Mapping[Modality, int], wanted: Modality | None, what: str
         raise NothingToEvaluate(
             f"{what} holds no image or text file (images: {' '.join(sorted(IMAGE_SUFFIXES))}; texts: .txt)"
         )
-    kind = wanted or max(counts, key=lambda k: counts[k])
+    kind = wanted if wanted is not None else max(counts, key=lambda k: counts[k])
     if not counts[kind]:
         raise ModalityMismatch(f"{what} holds {max(counts, key=lambda k: counts[k])} samples, expected {kind}")
     return kind

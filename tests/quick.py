@@ -1,0 +1,90 @@
+"""Reference generators with hardly any training, and sets in memory for them to learn from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from evalkit.samples._set import ListedSet, loaded
+from evalkit.samples.embedded import open_embedded
+from evalkit.types import Sample
+from generators import BUILTIN
+
+# Enough training to tell seeds apart, not enough to be good.
+QUICK = {
+    "gan": {"steps": 30},
+    "vae": {"steps": 30},
+    "diffusion": {"training_steps": 30, "steps": 5},
+    "lm": {"steps": 20, "width": 32, "layers": 2, "vocabulary": 200, "context": 32},
+}
+LEARNING = ("gan", "vae", "diffusion", "lm")
+TEXTUAL = ("lm", "ngram", "unigram")
+
+
+def make(name: str, **controls: int | float | str):
+    module, _, cls = BUILTIN[name].partition(":")
+    return getattr(importlib.import_module(module), cls)(**{**QUICK.get(name, {}), **controls})
+
+
+def image_set(pixels: np.ndarray, groups: Sequence[str] | None = None, name: str = "toy") -> ListedSet:
+    """Images uint8 [N, H, W, 3] as a sample set."""
+    labels = groups or [None] * len(pixels)
+    return ListedSet(
+        name,
+        "image",
+        tuple(
+            Sample(f"{i}.png", hashlib.sha256(p.tobytes()).hexdigest(), loaded(p), g)
+            for i, (p, g) in enumerate(zip(pixels, labels, strict=True))
+        ),
+    )
+
+
+def text_set(texts: Sequence[str], name: str = "toy") -> ListedSet:
+    return ListedSet(
+        name,
+        "text",
+        tuple(Sample(f"{i}", hashlib.sha256(t.encode()).hexdigest(), loaded(t)) for i, t in enumerate(texts)),
+    )
+
+
+def data_for(name: str) -> ListedSet:
+    return open_embedded("embedded:prose/train" if name in TEXTUAL else "embedded:digits/train")
+
+
+@lru_cache
+def fitted(name: str):
+    generator = make(name)
+    generator.fit(data_for(name), seed=0)
+    return generator
+
+
+def drawn(generator, n: int, seed: int = 1) -> tuple[list, list[str]]:
+    items, groups = [], []
+    for batch in generator.sample(n, seed):
+        items.extend(i if isinstance(i, str) else i.tobytes() for i in batch.items)
+        groups.extend(batch.groups or ())
+    return items, groups
+
+
+def pixels_of(generator, n: int, seed: int = 1) -> np.ndarray:
+    return np.concatenate([batch.items for batch in generator.sample(n, seed)])
+
+
+def make_from(name: str, **controls: int | float | str):
+    """The fitted generator with other sampling controls."""
+    generator = make(name, **controls)
+    fit = fitted(name)
+    generator._restore({k: v.clone() for k, v in fit._tensors().items()}, fit._facts())
+    generator._trained_on = fit.trained_on
+    return generator
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert text and "\n" not in text
+    return text

@@ -1,4 +1,4 @@
-"""The one door to optional real data: tests that need it say which part, and skip with the reason where it is absent."""
+"""The one door to optional real data: tests that need it say which part, and skip with the reason if it is absent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def shared(*parts: str) -> Path:
-    """Path of optional test data, from EVALKIT_TEST_DATA or a `shared` folder beside the checkout; skips when absent."""
+    """Path of optional test data: EVALKIT_TEST_DATA, else `shared` beside the checkout; skips when it is absent."""
     root = Path(os.environ.get("EVALKIT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
     path = root.joinpath(*parts)
     if not path.exists():

@@ -239,7 +239,7 @@ def _score(task: Task, sides: Sides, warnings: list[str], device: str) -> Iterat
         smallest = min((n for n in terms["n"].values()), default=0)
         if estimate.method == "delta" and 0 < smallest < 4 * columns:
             warnings.append(
-                f"{name}: {smallest} samples for {columns} columns; so few bias it upward, so compare it at equal n only"
+                f"{name}: {smallest} samples for {columns} columns bias it upward; compare it at equal n only"
             )
         own = {**terms, "part": part} if part else terms
         yield MetricResult(

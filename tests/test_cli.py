@@ -292,7 +292,7 @@ def test_generate_train_and_detect(folders: Path, capsys: pytest.CaptureFixture[
 def test_list_shows_defaults_controls_and_origin(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list"]) == 0
     shown = capsys.readouterr().out
-    for word in ("METRICS", "EXTRACTORS", "DETECTORS", "GENERATORS", "REPORTS", "fid@random_conv", "temperature=0.85"):
+    for word in ("METRICS", "EXTRACTORS", "DETECTORS", "GENERATORS", "REPORTS", "fid@random_conv", "temperature=1.0"):
         assert word in shown
     assert run(["list", "metrics", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["metrics"]

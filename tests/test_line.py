@@ -37,8 +37,10 @@ QUALITY = {
         "fid@random_conv", "kid@random_conv", "fid@digits_net", "prdc@digits_net.recall", "prdc@digits_net.coverage",
         "c2st@pixels.auroc", "auroc@spectrum", "auroc@cnn",
     ),
-    "text": ("kid@prose_states", "c2st@prose_states.auroc", "auroc@likelihood"),
+    "text": ("kid@prose_states", "fid@prose_states", "c2st@prose_states.auroc", "auroc@likelihood"),
 }  # fmt: skip
+# Their intervals are up to twice as wide as they need be (docs/intervals.md).
+WIDE = ("prdc@digits_net.recall", "fid@prose_states")
 # Here a model may undercut real text by being dull, so only the floor has a place that is certain.
 FLOOR_ONLY = (
     "perplexity@prose_lm",
@@ -140,8 +142,15 @@ def test_real_data_is_not_beaten_and_floors_come_last_on_quality(run: Run, modal
             for floor in of_role(run, modality, "floor"):
                 low = result(floor, name)
                 # Above 0.99 a detector leaves no room between two subjects.
-                saturated = low.better == "lower" and min(own.value, low.value) > 0.99 and max(own.high, low.high) <= 1
-                assert saturated or is_worse(low, own), f"{floor.subject.name} vs {candidate.subject.name} on {name}"
+                saturated = low.better == "lower" and 0.99 < own.value <= low.value <= 1
+                assert saturated or _is_last(low, own), f"{floor.subject.name} vs {candidate.subject.name} on {name}"
+
+
+def _is_last(floor: MetricResult, other: MetricResult) -> bool:
+    """Whether a floor is behind: by more than the interval, or in value alone where intervals are known to be wide."""
+    if floor.name in WIDE:
+        return floor.value > other.value if floor.better == "lower" else floor.value < other.value
+    return is_worse(floor, other)
 
 
 @pytest.mark.parametrize("name", FLOOR_ONLY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .comparison import compare_records
 from .detection import Judge, Lesson, judge
@@ -14,34 +14,8 @@ from .exhibits import exhibits
 from .hardware import derive_seed
 from .measurement import Bench, Measured
 from .samples import select
-from .types import Comparison, Features, Generator, Modality, Role, RunRecord, SampleSet, Subject, Timing
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """Who stands on the board: samples, and what is known of where they came from."""
-
-    name: str
-    samples: SampleSet
-    source: str
-    role: Role = "candidate"
-    timing: Timing | None = None
-    generator: Generator | None = None
-    lesson: Lesson | None = None
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One entrant with everything the exhibits draw from."""
-
-    entrant: Entrant
-    sides: Sides
-    record: RunRecord
-
-    @property
-    def judges(self) -> dict[str, Judge]:
-        """The judges that could be fitted."""
-        return {name: j for name, j in self.sides.judges.items() if isinstance(j, Judge)}
+from .subjects import Entrant, Scored
+from .types import Comparison, Features, Modality, RunRecord, SampleSet, Subject
 
 
 def score_all(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import registry
-from .board import Entrant, narrowed
+from .board import narrowed
 from .cache import FileDigests
 from .detection import Lesson
 from .errors import ModalityMismatch, UsageError
@@ -17,6 +17,7 @@ from .hardware import derive_seed
 from .measurement import Bench, Measured
 from .samples import halves, open_samples, select
 from .samples.embedded import PREFIX
+from .subjects import Entrant
 from .suite import SUITE
 from .types import Generator, Modality, SampleSet
 

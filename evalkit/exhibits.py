@@ -35,8 +35,8 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from .board import Scored
     from .measurement import Bench, Measured
+    from .subjects import Scored
 
 SHOWN = {"image": 20, "text": 6}
 PAIRS = {"image": 7, "text": 2}

@@ -92,7 +92,7 @@ def score(
     bench: Bench | None = None,
     command: str = "evalkit score",
 ) -> tuple[RunRecord, Leaderboard]:
-    """One subject against `real` (texts may go without): its run record, and the board of one that renders it."""
+    """One subject against `real`: its run record, and the board of one that renders it."""
     settings, bench = settings or Settings(), bench or Bench()
     check_outputs(outputs)
     if real is None:

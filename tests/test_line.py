@@ -252,7 +252,17 @@ def without_seconds(path: Path) -> str:
 
 def test_an_interrupted_run_keeps_what_was_finished_and_the_next_goes_on(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    arguments = ["compare", "noise", "vae", "--real", "embedded:digits", "-m", "fid@pixels", "--out", str(tmp_path / "r")]
+    arguments = [
+        "compare",
+        "noise",
+        "vae",
+        "--real",
+        "embedded:digits",
+        "-m",
+        "fid@pixels",
+        "--out",
+        str(tmp_path / "r"),
+    ]
     process = command(cache, *arguments)
     deadline = time.monotonic() + 300
     while not list(cache.glob("models/*/card.json")) and time.monotonic() < deadline:

@@ -41,6 +41,8 @@ def score_all(
     train_side = None if train is None else measure_side("train", train, tasks, made, bench)
     measured = [measure_side("fake", e.samples, tasks, made, bench) for e in entrants]
     n = min(len(m.samples) for m in measured)
+    # An instrument may know why its numbers cannot stand beside published ones: that belongs to every record.
+    notes = [str(i.incomparable) for i in made.values() if hasattr(i, "incomparable")]
     scored = []
     for entrant, side in zip(entrants, measured, strict=True):
         fake = narrowed(side, n, seed)
@@ -50,25 +52,18 @@ def score_all(
         subject = Subject(entrant.name, modality, entrant.source, n, fake.samples.digest, entrant.role)
         record = evaluate(subject, sides, tasks, seed=seed, bench=bench)
         if len(side.samples) > n:
-            note = f"{n} of {len(side.samples)} samples were scored, chosen by content, to equal the smallest subject"
-            record = replace(record, warnings=(*record.warnings, note))
+            cut = f"{n} of {len(side.samples)} samples were scored, chosen by content, to equal the smallest subject"
+            record = replace(record, warnings=(*record.warnings, cut))
+        record = replace(record, warnings=(*notes, *record.warnings))
         done(record)
         scored.append(Scored(entrant, sides, record))
     return scored
 
 
-def compared(
-    scored: Sequence[Scored], tasks: Sequence[Task], bench: Bench, others: Sequence[RunRecord] = ()
-) -> Comparison:
+def compared(scored: Sequence[Scored], bench: Bench, others: Sequence[RunRecord] = ()) -> Comparison:
     """The board of scored entrants, with records scored elsewhere beside them and everything a report draws."""
     comparison = compare_records([*(s.record for s in scored), *others])
-    made = instruments(tasks, comparison.modality) if scored else {}
-    notes = [str(i.incomparable) for i in made.values() if hasattr(i, "incomparable")]
-    return replace(
-        comparison,
-        warnings=(*notes, *comparison.warnings),
-        exhibits=exhibits(scored, comparison, bench) if scored else (),
-    )
+    return replace(comparison, exhibits=exhibits(scored, comparison, bench) if scored else ())
 
 
 def narrowed(side: Measured, n: int, seed: int) -> Measured:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import ModalityMismatch, NothingToEvaluate
-from .types import Cell, Column, Comparison, MetricResult, Modality, Row, RunRecord
+from .types import Cell, Column, Comparison, Excluded, MetricResult, Modality, Row, RunRecord
 
 TITLES: Mapping[Modality, str] = {"image": "Images", "text": "Texts"}
 
@@ -56,8 +56,18 @@ def compare_records(records: Sequence[RunRecord], title: str | None = None) -> C
             w if count == len(records) else f"{', '.join(r.subject.name for r in records if w in r.warnings)}: {w}"
             for w, count in warnings.items()
         ),
-        excluded=tuple((r.subject.name, e) for r in records for e in r.excluded),
+        excluded=_excluded(records),
     )
+
+
+def _excluded(records: Sequence[RunRecord]) -> tuple[tuple[str, Excluded], ...]:
+    """Whose sample could not be read, and why; those of a shared reference once and not for every subject."""
+    found: dict[tuple[str, str], tuple[str, Excluded]] = {}
+    for record in records:
+        for entry in record.excluded:
+            shared = entry.id.startswith(("reference:", "training:"))
+            found.setdefault(("" if shared else record.subject.name, entry.id), (record.subject.name, entry))
+    return tuple(found.values())
 
 
 def result_of(record: RunRecord, name: str, protocol: str | None = None) -> MetricResult | None:

@@ -19,6 +19,7 @@ from .resample import group_jackknife
 from .samples import select
 from .types import (
     Estimate,
+    Excluded,
     Extractor,
     Features,
     Metric,
@@ -45,6 +46,9 @@ DEFAULT_METRICS: Mapping[Modality, tuple[str, ...]] = {
 }  # fmt: skip
 
 MOST_UNREADABLE = 0.01
+
+# How the ids of unreadable samples begin that are not the subject's own.
+SHARED = ("reference:", "training:")
 
 
 @dataclass(frozen=True)
@@ -193,10 +197,9 @@ def evaluate(subject: Subject, sides: Sides, tasks: Sequence[Task], *, seed: int
         except UsageError as error:
             warnings.append(f"{task.label} is missing: {error}")
         bench.progress.finish()
-    for word, side in (("reference", sides.real), ("training", sides.train)):
-        if side is not None and side.excluded:
-            first = side.excluded[0]
-            warnings.append(f"{len(side.excluded)} {word} samples unreadable, first {first.id!r}: {first.reason}")
+    excluded = list(sides.fake.excluded)
+    for word, side in zip(SHARED, (sides.real, sides.train), strict=True):
+        excluded += [] if side is None else [Excluded(f"{word}{e.id}", e.reason) for e in side.excluded]
     return RunRecord(
         subject=subject,
         reference=_reference(sides.real),
@@ -205,17 +208,20 @@ def evaluate(subject: Subject, sides: Sides, tasks: Sequence[Task], *, seed: int
         results=tuple(results),
         timing=None if sides.timing is None else summary(sides.timing),
         environment=environment(bench.device),
-        excluded=sides.fake.excluded,
+        excluded=tuple(excluded),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
-def is_inconclusive(record: RunRecord, sides: Sides | None = None) -> bool:
+def is_inconclusive(record: RunRecord) -> bool:
     """Whether a number is missing or more than 1 % of an input could not be read."""
-    unreadable = len(record.excluded) > MOST_UNREADABLE * (record.subject.n + len(record.excluded))
-    for side in () if sides is None else (sides.real, sides.train):
-        if side is not None:
-            unreadable |= len(side.excluded) > MOST_UNREADABLE * (len(side.samples) + len(side.excluded))
+    sizes = {"": record.subject.n}
+    for word, side in zip(SHARED, (record.reference, record.train), strict=True):
+        sizes[word] = 0 if side is None else side.n
+    lost = dict.fromkeys(sizes, 0)
+    for entry in record.excluded:
+        lost[next((word for word in SHARED if entry.id.startswith(word)), "")] += 1
+    unreadable = any(lost[word] > MOST_UNREADABLE * (n + lost[word]) for word, n in sizes.items())
     return unreadable or any(" is missing: " in warning for warning in record.warnings)
 
 

@@ -169,7 +169,7 @@ def conclude(board: Leaderboard) -> None:
     for record in board.records:
         if is_inconclusive(record):
             reasons = [w for w in record.warnings if " is missing: " in w]
-            why = reasons[0] if reasons else f"{len(record.excluded)} of its samples could not be read"
+            why = reasons[0] if reasons else f"{len(record.excluded)} unreadable, listed under excluded"
             raise Inconclusive(f"{record.subject.name}: {why}; the report is written, but do not act on it")
 
 
@@ -191,7 +191,7 @@ def _one_board(
     for record in stored:
         done(record)
     if not live:
-        return compared([], (), bench, [*stored, *others])
+        return compared([], bench, [*stored, *others])
     reference = open_source(real, bench, split="heldout")
     if len(reference) < 2:
         raise TooFewSamples(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
@@ -212,7 +212,7 @@ def _one_board(
         entrants = [limited(e, settings.n, seed) for e in entrants]
     entrants = named_apart(entrants, [r.subject.name for r in stored])
     scored = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
-    return compared(scored, tasks, bench, [*stored, *others])
+    return compared(scored, bench, [*stored, *others])
 
 
 def _chapter(modality: Modality, chapter: Chapter, settings: Settings, bench: Bench, done: Any) -> Comparison:
@@ -229,7 +229,7 @@ def _chapter(modality: Modality, chapter: Chapter, settings: Settings, bench: Be
     if chapter.fresh_lessons:
         entrants = [replace(e, lesson=lesson(e, training, seed, bench)) for e in entrants]
     scored = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
-    return replace(compared(scored, tasks, bench), title=chapter.title)
+    return replace(compared(scored, bench), title=chapter.title)
 
 
 def _is_record(subject: Any) -> bool:

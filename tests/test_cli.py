@@ -146,11 +146,14 @@ def test_an_unreadable_image_is_excluded_by_name_and_too_many_are_inconclusive(
 ) -> None:
     (folders / "good" / "x.png").write_bytes(b"not an image")
     assert run(["score", "good", "--real", "real", "-m", "fid@pixels", "-o", "r.json"]) == 4
-    assert "1 of its samples could not be read" in capsys.readouterr().err
+    assert "1 unreadable, listed under excluded" in capsys.readouterr().err
     record = json.loads(Path("r.json").read_text())
     [excluded] = record["excluded"]
     assert excluded["id"] == "x.png" and "not an image" in excluded["reason"]
     assert record["subject"]["n"] == 40
+    assert run(["score", "bad", "--real", "good", "-m", "fid@pixels", "-o", "r.json"]) == 4
+    [excluded] = json.loads(Path("r.json").read_text())["excluded"]
+    assert excluded["id"] == "reference:x.png"
 
 
 def test_the_second_run_reads_rows_back(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,3 +355,4 @@ def test_real_photographs_say_why_their_fid_is_not_a_published_one(capsys: pytes
     assert "held leads on fid@random_conv" in shown
     assert "random_conv" in shown and "published" in shown
     assert "published" in Path("report/index.html").read_text()
+    assert any("published" in w for w in json.loads(Path("report/records/image-held.json").read_text())["warnings"])

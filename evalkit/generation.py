@@ -55,6 +55,8 @@ def trained(
             shutil.rmtree(folder, ignore_errors=True)
             generator = make(**dict(controls or {}))
         else:
+            # A model read from disk lies on the CPU; its timing would carry the name of a device it never saw.
+            generator.to(bench.device)
             return generator
     generator.fit(data, seed=seed, device=bench.device, progress=bench.progress)
     with beside(folder) as draft:
@@ -212,7 +214,7 @@ def _recall(generator: Generator, key: str, bench: Bench) -> Generated | None:
     return Generated(_as_set(generator, items, groups), timing)
 
 
-def load_generator(folder: Path, controls: Mapping[str, Any]) -> tuple[Generator, str]:
+def load_generator(folder: Path, controls: Mapping[str, Any], bench: Bench) -> tuple[Generator, str]:
     """A trained generator from its model folder with its own settings, `controls` over them, and its card's digest.
 
     Raises BadSource when the folder is not a model folder, BadSetting for a control that would need another training.
@@ -227,4 +229,5 @@ def load_generator(folder: Path, controls: Mapping[str, Any]) -> tuple[Generator
         ) from error
     generator: Generator = registry.generators.get(name)(**{**settings, **controls})
     generator.load(folder)
+    generator.to(bench.device)
     return generator, digest_of(text)

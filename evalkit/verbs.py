@@ -127,7 +127,7 @@ def generate(
     if n < 1:
         raise BadSetting(f"n = {n}; expected at least 1 sample")
     if Path(name).is_dir():
-        generator, model = load_generator(Path(name), controls or {})
+        generator, model = load_generator(Path(name), controls or {}, bench)
     else:
         generator, model = trained_generator(name, data, seed, controls, bench), str(seed)
     drawn = draw(generator, n, seed, bench, model=model)

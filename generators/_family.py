@@ -83,6 +83,9 @@ class Family(ABC):
         self._parameters = self._learn(samples, seed, device, progress)
         self._trained_on = samples.digest
 
+    def to(self, device: str) -> None:  # noqa: B027 (most families hold tables, not networks)
+        """Sample on `device` from now on; families without a network stay where they are."""
+
     def sample(self, n: int, seed: int) -> Iterator[Batch]:
         """n samples in batches of at most 64; same seed and same n, same samples. Raises BadSetting before `fit`."""
         if not self._trained_on:

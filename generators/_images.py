@@ -141,6 +141,10 @@ class ImageFamily(Family):
     _net: nn.Module
     _device: str = "cpu"
 
+    def to(self, device: str) -> None:
+        """Sample on `device` from now on."""
+        self._net, self._device = self._net.to(device), device
+
     def _learn(self, samples: SampleSet, seed: int, device: str, progress: Progress | None) -> int:
         pixels = read_images(samples, self.name)
         look, labels = study(pixels, samples, self.name)

@@ -149,6 +149,10 @@ class Lm(Family):
         s = self._settings
         return Transformer(vocabulary, int(s["width"]), int(s["layers"]), float(s["dropout"]))
 
+    def to(self, device: str) -> None:
+        """Sample on `device` from now on."""
+        self._net, self._device = self._net.to(device), device
+
     def _learn(self, samples: SampleSet, seed: int, device: str, progress: Progress | None) -> int:
         texts = read_texts(samples, self.name)
         bpe = learn(texts, int(self._settings["vocabulary"]))

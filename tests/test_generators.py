@@ -89,6 +89,18 @@ def test_save_and_load_give_the_same_samples_to_the_byte(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", BUILTIN)
+def test_a_loaded_model_moves_to_the_device_it_is_told(name: str, tmp_path: Path) -> None:
+    fitted(name).save(tmp_path)
+    generator = make(name)
+    generator.load(tmp_path)
+    generator.to("cpu")
+    assert drawn(generator, 5) == drawn(fitted(name), 5)
+    generator.to("meta")
+    network = getattr(generator, "_net", None)
+    assert network is None or all(p.device.type == "meta" for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", BUILTIN)
 def test_the_callers_chance_is_untouched(name: str) -> None:
     torch.manual_seed(7)
     np.random.seed(7)

@@ -12,6 +12,7 @@ from typing import Any
 from . import registry
 from .cache import beside, digest_of
 from .errors import BadSource, EvalkitError
+from .hardware import one_thread
 from .measurement import Bench, measure
 from .samples import ListedSet, halves
 from .types import Detector, Features, SampleSet
@@ -54,7 +55,9 @@ def fitted(name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Ben
         else:
             return detector
     bench.progress.start(f"{name}: learning {fake.name} from {real.name}", 1)
-    detector.fit(real, fake, seed=seed, device=bench.device)
+    # The learned detectors see images of at most 32x32 pixels, or rows.
+    with one_thread():
+        detector.fit(real, fake, seed=seed, device=bench.device)
     bench.progress.finish()
     if folder is not None:
         with beside(folder) as draft:

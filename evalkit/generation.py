@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 
 from . import registry
 from .cache import beside, digest_of
-from .errors import BadSource, EvalkitError, RunFailed
-from .hardware import derive_seed, device_label, now, peak_bytes, reset_peak
+from .errors import BadSource, EvalkitError, RunFailed, UnreadableSample
+from .hardware import derive_seed, device_label, now, one_thread, peak_bytes, reset_peak
 from .measurement import Bench
 from .records import dumps
 from .samples import ListedSet
@@ -46,7 +47,7 @@ def trained(
     folder = bench.cache.folder("models", _model_key(generator, data.digest, seed))
     # The ceiling "learns" by holding real data: there is nothing to keep.
     if folder is None or generator.role == "ceiling":
-        generator.fit(data, seed=seed, device=bench.device, progress=bench.progress)
+        _fit(generator, data, seed, bench)
         return generator
     if (folder / "card.json").is_file():
         try:
@@ -58,7 +59,7 @@ def trained(
             # A model read from disk lies on the CPU; its timing would carry the name of a device it never saw.
             generator.to(bench.device)
             return generator
-    generator.fit(data, seed=seed, device=bench.device, progress=bench.progress)
+    _fit(generator, data, seed, bench)
     with beside(folder) as draft:
         generator.save(draft)
     return generator
@@ -125,6 +126,22 @@ def summary(timing: Timing) -> dict[str, Any]:
         p50, p95, p99 = np.percentile(single, [50, 95, 99])
         block["latency_ms"] = {"p50": float(p50), "p95": float(p95), "p99": float(p99)}
     return block
+
+
+def _fit(generator: Generator, data: SampleSet, seed: int, bench: Bench) -> None:
+    with one_thread() if _is_small(data) else nullcontext():
+        generator.fit(data, seed=seed, device=bench.device, progress=bench.progress)
+
+
+def _is_small(data: SampleSet) -> bool:
+    """Whether the samples are images of at most 16x16 pixels, as far as the first readable one tells."""
+    for sample in data:
+        try:
+            media = sample.load()
+        except UnreadableSample:
+            continue
+        return not isinstance(media, str) and max(media.shape[:2]) <= 16
+    return False
 
 
 def _model_key(generator: Generator, data: str, seed: int) -> str:

@@ -9,6 +9,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,23 @@ def derive_seed(seed: int, *purpose: str) -> int:
     """A seed in [0, 2^31) for one purpose, so that two uses of one user's seed are independent."""
     text = "/".join((str(seed), *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one CPU thread inside the block.
+
+    Networks for small images are made of operations of some microseconds: a second thread gains nothing on an idle
+    machine, and on a busy one every operation waits for it.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronise(device: str) -> None:

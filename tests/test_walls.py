@@ -31,7 +31,7 @@ MAY: dict[str, set[str] | None] = {
     "extractors": BASE | {"weights"},
     "measurement": BASE | {"cache", "hardware", "samples"},
     "generation": BASE | {"cache", "hardware", "measurement", "records", "registry", "samples"},
-    "detection": BASE | {"cache", "measurement", "registry", "samples"},
+    "detection": BASE | {"cache", "hardware", "measurement", "registry", "samples"},
     "evaluation": BASE
     | {"cache", "detection", "generation", "hardware", "measurement", "registry", "resample", "samples"},
     "comparison": BASE,

@@ -2,7 +2,7 @@
 
     import evalkit
     board = evalkit.compare(["samples/a", "samples/b"], real="photos/", out="report")
-    record, _ = evalkit.score("samples/a", real="photos/")
+    record = evalkit.score("samples/a", real="photos/", metrics=["fid", "kid"])
 
 The face: every verb and type, imported when first used, so that `import evalkit` and `evalkit --help` load no torch.
 """

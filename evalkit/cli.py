@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error ends as one line on stderr."""
     try:
-        evalkit.main(arguments, standalone_mode=False, prog_name="evalkit")
+        evalkit.main(arguments or ["--help"], standalone_mode=False, prog_name="evalkit")
     except EvalkitError as error:
         return _fail(str(error), error.exit_code)
     except click.exceptions.Exit as error:
@@ -136,7 +136,7 @@ def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
     from .records import to_json
 
     with Run(options) as run:
-        record, board = verbs.score(
+        board = verbs.scored(
             subject,
             real=options["real"],
             train=options["train"],
@@ -145,7 +145,7 @@ def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
             bench=run.bench,
             command=_command_line(),
         )
-    _print_board(board, options["as_json"], to_json(record))
+    _print_board(board, options["as_json"], to_json(board.records[0]))
     verbs.conclude(board)
 
 

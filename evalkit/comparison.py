@@ -121,7 +121,7 @@ def _differs(own: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
     return text[:19] if text.startswith("sha256:") else text[:60]
 
 
@@ -212,14 +212,18 @@ def _verdict(
     quality = [c for c in columns if c.name.split("@")[0].split(".")[0] not in ("throughput", "latency")]
     if quality and quality[0].name in best:
         lines.append(_lead(quality[0], records, best, ties))
-    wins = Counter(best[c.name] for c in quality if c.name in best and not ties.get(c.name))
+        if told := _told(columns, records, (best[quality[0].name], *ties.get(quality[0].name, ()))):
+            lines.append(told)
+    frame, doubtful = _frame(quality, records)
+    sound = [c for c in quality if c.name in best and c.name not in doubtful]
+    wins = Counter(best[c.name] for c in sound if not ties.get(c.name))
     if wins:
         listed = ", ".join(f"{name} {count}" for name, count in wins.most_common())
-        open_ = len([c for c in quality if c.name in best]) - sum(wins.values())
+        open_ = len(sound) - sum(wins.values())
         lines.append(
             f"Clear first places over {sum(wins.values()) + open_} quality numbers: {listed}; {open_} open (ties)."
         )
-    lines += _frame(quality, records)
+    lines += frame
     speed = next((c for c in columns if c.name == "throughput" and c.name in best), None)
     if speed is not None:
         result = _result_named(records, best[speed.name], speed)
@@ -228,8 +232,23 @@ def _verdict(
     return tuple(lines)
 
 
-def _frame(quality: Sequence[Column], records: Sequence[RunRecord]) -> list[str]:
-    """What the ceiling and the floors say about the metrics: real data should not be beaten, floors should not win."""
+def _told(columns: Sequence[Column], records: Sequence[RunRecord], names: Sequence[str]) -> str:
+    """How surely the leaders are told from real data all the same, by whichever test tells them best."""
+    tests = [c for c in columns if c.name.startswith("auroc@") or (c.name.startswith("c2st@") and "auroc" in c.name)]
+    said = []
+    for name in names:
+        found = [(x.value, c.name) for c in tests if (x := _result_named(records, name, c)) is not None and x.low > 0.5]
+        if found:
+            value, column = max(found)
+            said.append(f"{name} by {column} (AUROC {value:.2f})")
+    return f"Still told from real data: {', '.join(said)}." if said else ""
+
+
+def _frame(quality: Sequence[Column], records: Sequence[RunRecord]) -> tuple[list[str], set[str]]:
+    """What the ceiling and the floors say about the metrics, in words, and the columns that they put in doubt.
+
+    Real data should not be beaten, and floors should not win.
+    """
     ceiling = next((r for r in records if r.subject.role == "ceiling"), None)
     floors = [r for r in records if r.subject.role == "floor"]
     beaten: list[str] = []
@@ -249,7 +268,7 @@ def _frame(quality: Sequence[Column], records: Sequence[RunRecord]) -> list[str]
         lines.append(f"Scored better than held-back real data, so more is not better there: {'; '.join(beaten)}.")
     if overtaken:
         lines.append(f"A floor is ahead of a candidate, so these alone do not measure quality: {'; '.join(overtaken)}.")
-    return lines
+    return lines, {entry.split(" (")[0] for entry in (*beaten, *overtaken)}
 
 
 def _is_ahead(column: Column, a: MetricResult, b: MetricResult) -> bool:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 DEFAULT_METRICS: Mapping[Modality, tuple[str, ...]] = {
     "image": ("fid", "kid", "prdc", "c2st", "auroc@spectrum", "auroc@cnn", "memorization", "throughput", "latency.p50"),
     "text": (
-        "perplexity", "bits_per_byte", "fid", "kid", "c2st", "auroc@ngram_lr", "auroc@likelihood",
+        "c2st.auroc", "fid", "kid", "perplexity", "bits_per_byte", "auroc@ngram_lr", "auroc@likelihood",
         "distinct", "self_bleu", "novelty", "memorization", "throughput", "latency.p50",
     ),
 }  # fmt: skip

@@ -74,7 +74,9 @@ def generate(generator: Generator, n: int, seed: int, bench: Bench, *, model: st
     for the device.
     """
     settings = dict(getattr(generator, "settings", {}))
-    key = digest_of("samples", generator.recipe, generator.trained_on, model, settings, n, seed)
+    # The device too: the timing is kept with the samples, and timings of two devices share no column.
+    drawn_on = device_label(bench.device)
+    key = digest_of("samples", generator.recipe, generator.trained_on, model, settings, n, seed, drawn_on)
     found = _recall(generator, key, bench)
     if found is not None:
         return found

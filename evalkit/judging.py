@@ -55,6 +55,9 @@ def detect(
     side = measure(samples, [], bench)
     labels = None if truth is None else _labels(truth, side)
     warnings: list[str] = []
+    known = 0 if labels is None else sum(label is not None for label in labels)
+    if labels is not None and known < len(labels):
+        warnings.append(f"the truth is known of {known} of {len(labels)} samples; the numbers are of those")
     judged = [_judged(judge, side, labels, bench, warnings) for judge in judges]
     document = {
         "schema": SCHEMA,
@@ -99,24 +102,23 @@ def _results(name: str, features: Features, labels: list[str | None], warnings: 
     """How well one detector did; what cannot be said of one class alone is a warning."""
     at = {word: [i for i, label in enumerate(labels) if label == word] for word in ("real", "fake")}
     if min(len(at["real"]), len(at["fake"])) < 2:
-        warnings.append(f"{name}: only {'fake' if at['fake'] else 'real'} samples, so no AUROC, AP, EER or TPR at FPR")
+        counts = f"{len(at['real'])} samples known to be real and {len(at['fake'])} known to be fake"
+        warnings.append(f"{name}: {counts}, so no AUROC, AP, EER or TPR at FPR")
         return []
     real, fake = (
         Features(features.rows[at[word]], features.extractor, select(features.samples, at[word]))
         for word in ("real", "fake")
     )
-    found = []
+    found: list[dict[str, Any]] = []
+    n = {"real": len(real), "fake": len(fake)}
     for measure_name in MEASURES:
         value = registry.metrics.get(measure_name).fn(real, fake)
         assert isinstance(value, Estimate)
-        found.append(_line(f"{measure_name}@{name}", value.value, value.low, value.high))
-    error = _calibration_error(real, fake)
-    found.append(_line(f"ece@{name}", error, error, error))
+        ends = {"low": value.low, "high": value.high, "level": value.level, "interval": value.method}
+        found.append({"name": f"{measure_name}@{name}", "value": value.value, **ends, "n": n})
+    # No interval: binned calibration error is biased by its bins, and an interval around it would hide that.
+    found.append({"name": f"ece@{name}", "value": _calibration_error(real, fake), "n": n})
     return found
-
-
-def _line(name: str, value: float, low: float, high: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "low": low, "high": high}
 
 
 def _calibration_error(real: Features, fake: Features) -> float:
@@ -142,13 +144,14 @@ def _labels(truth: str, side: Measured) -> list[str | None]:
         raise UsageError(f"--truth {truth!r}; expected real, fake, or a .csv file with columns id and label")
     try:
         rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+        wrong = next((row for row in rows if row["label"].strip().lower() not in LABELS), None)
+        if wrong is not None:
+            raise BadSource(f"truth file {truth!r}: label {wrong['label']!r} of {wrong['id']!r}; expected real or fake")
         known = {row["id"]: LABELS[row["label"].strip().lower()] for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadSource(f"cannot read truth file {truth!r}: {error}") from error
     except KeyError as error:
-        raise BadSource(
-            f"truth file {truth!r}: {error} is neither a column (id, label) nor a label (real, fake)"
-        ) from error
+        raise BadSource(f"truth file {truth!r} has no column {error}; expected id and label") from error
     labels = [known.get(s.id) for s in side.samples]
     if not any(labels):
         raise BadSource(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,11 +36,11 @@ class ReportFolder:
             raise UnwritableOutput(
                 f"{path / 'leaderboard.json'} is not a report of evalkit; give another folder with --out"
             )
+        home = next(p for p in (path.absolute(), *path.absolute().parents) if p.is_dir())
         try:
-            (path / "records").mkdir(parents=True, exist_ok=True)
-            with beside(path / "records" / ".writable") as draft:
-                draft.touch()
-            (path / "records" / ".writable").unlink()
+            # Nothing stays behind: a run that is refused later leaves no folder.
+            with tempfile.TemporaryFile(dir=home):
+                pass
         except OSError as error:
             raise UnwritableOutput(
                 f"cannot write to {path}: {error.strerror or error}; choose another --out"

@@ -26,7 +26,12 @@ def board_table(comparison: Comparison) -> str:
     if comparison.excluded:
         said.append(f"excluded: {len(comparison.excluded)} unreadable samples, listed in the record")
         said += [f"  {name}: {_clean(e.id)}: {_clean(e.reason)}" for name, e in comparison.excluded[:5]]
-    return "\n".join([*said, "* best   = tied with the best   [95 % interval]   ceiling and floor frame the scale", ""])
+    legend = ["[95 % interval]"]
+    if comparison.best:
+        legend = ["* best", "= tied with the best", *legend]
+    if any(row.role != "candidate" for row in comparison.rows):
+        legend.append("ceiling and floor frame the scale")
+    return "\n".join([*said, "   ".join(legend), ""])
 
 
 def _role(role: str) -> str:
@@ -78,7 +83,8 @@ def detection_table(found: dict[str, Any]) -> str:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in judged["verdicts"].items())
         lines.append(f"{judged['name']}: {counts} (threshold {judged['threshold']}, trained on {judged['trained_on']})")
         for result in judged["results"]:
-            lines.append(f"  {result['name']} {result['value']:.3g} [{result['low']:.3g}, {result['high']:.3g}]")
+            ends = f" [{result['low']:.3g}, {result['high']:.3g}]" if "low" in result else ""
+            lines.append(f"  {result['name']} {result['value']:.3g}{ends}")
     for line in found["warnings"]:
         lines.append(f"warning: {line}")
     return "\n".join(lines)

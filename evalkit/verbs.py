@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ def compare(
     train: Any = None,
     out: Path | str | None = None,
     baseline: Path | str | None = None,
+    metrics: Sequence[str] = (),
     settings: Settings | None = None,
     bench: Bench | None = None,
     command: str = "evalkit compare",
@@ -57,6 +59,7 @@ def compare(
     settings, bench = settings or Settings(), bench or Bench()
     folder = None if out is None else ReportFolder(Path(out))
     records: list[RunRecord] = []
+    settings = replace(settings, metrics=tuple(metrics)) if metrics else settings
 
     def done(record: RunRecord) -> None:
         records.append(_with_settings(record, settings))
@@ -87,12 +90,28 @@ def score(
     *,
     real: Any = None,
     train: Any = None,
+    metrics: Sequence[str] = (),
+    outputs: Sequence[Path] = (),
+    settings: Settings | None = None,
+    bench: Bench | None = None,
+) -> RunRecord:
+    """One subject against `real`: its run record, also written to `outputs`, whose suffixes pick the formats."""
+    chosen = settings or Settings()
+    chosen = replace(chosen, metrics=tuple(metrics)) if metrics else chosen
+    return scored(subject, real=real, train=train, outputs=outputs, settings=chosen, bench=bench).records[0]
+
+
+def scored(
+    subject: Any,
+    *,
+    real: Any = None,
+    train: Any = None,
     outputs: Sequence[Path] = (),
     settings: Settings | None = None,
     bench: Bench | None = None,
     command: str = "evalkit score",
-) -> tuple[RunRecord, Leaderboard]:
-    """One subject against `real`: its run record, and the board of one that renders it."""
+) -> Leaderboard:
+    """`score` with the board of one that renders its record."""
     settings, bench = settings or Settings(), bench or Bench()
     check_outputs(outputs)
     if real is None:
@@ -106,7 +125,7 @@ def score(
     provenance = _provenance(command, settings, bench, [comparison], records)
     board = Leaderboard(f"Score of {records[0].subject.name}", (comparison,), tuple(records), provenance)
     write_outputs(records[0], board, outputs)
-    return records[0], board
+    return board
 
 
 def generate(
@@ -165,12 +184,15 @@ def train(
 
 
 def conclude(board: Leaderboard) -> None:
-    """Raise Inconclusive when a number of the board is missing or more than 1 % of a subject could not be read."""
+    """Raise Inconclusive when a number is missing, over 1 % of an input is unreadable, or protocols differ."""
     for record in board.records:
         if is_inconclusive(record):
             reasons = [w for w in record.warnings if " is missing: " in w]
             why = reasons[0] if reasons else f"{len(record.excluded)} unreadable, listed under excluded"
             raise Inconclusive(f"{record.subject.name}: {why}; the report is written, but do not act on it")
+    refused = [reason for comparison in board.comparisons for reason in comparison.refused]
+    if refused:
+        raise Inconclusive(f"{refused[0]} ({len(refused)} refused); the report is written, but do not act on it")
 
 
 # ---------------------------------------------------------------------------------------------- how they do it
@@ -186,12 +208,13 @@ def _one_board(
     others: Sequence[RunRecord],
 ) -> Comparison:
     """A board of the user's subjects."""
-    stored = [read_record(Path(s)) for s in subjects if _is_record(s)]
+    stored = _told_apart([Path(s) for s in subjects if _is_record(s)])
     live = [s for s in subjects if not _is_record(s)]
-    for record in stored:
-        done(record)
     if not live:
-        return compared([], bench, [*stored, *others])
+        board = compared([], bench, [*stored, *others])
+        for record in stored:
+            done(record)
+        return board
     reference = open_source(real, bench, split="heldout")
     if len(reference) < 2:
         raise TooFewSamples(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
@@ -211,8 +234,10 @@ def _one_board(
     if settings.n is not None:
         entrants = [limited(e, settings.n, seed) for e in entrants]
     entrants = named_apart(entrants, [r.subject.name for r in stored])
-    scored = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
-    return compared(scored, bench, [*stored, *others])
+    finished = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
+    for record in stored:
+        done(record)
+    return compared(finished, bench, [*stored, *others])
 
 
 def _chapter(modality: Modality, chapter: Chapter, settings: Settings, bench: Bench, done: Any) -> Comparison:
@@ -228,12 +253,22 @@ def _chapter(modality: Modality, chapter: Chapter, settings: Settings, bench: Be
     entrants = [as_entrant(g, chapter.data, training, count, seed, bench, modality) for g in chapter.generators]
     if chapter.fresh_lessons:
         entrants = [replace(e, lesson=lesson(e, training, seed, bench)) for e in entrants]
-    scored = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
-    return replace(compared(scored, bench), title=chapter.title)
+    finished = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
+    return replace(compared(finished, bench), title=chapter.title)
 
 
 def _is_record(subject: Any) -> bool:
     return isinstance(subject, str | Path) and Path(subject).suffix == ".json"
+
+
+def _told_apart(files: Sequence[Path]) -> list[RunRecord]:
+    """Records of files, those of one name told apart by their file."""
+    records = [read_record(file) for file in files]
+    count = Counter(r.subject.name for r in records)
+    return [
+        r if count[r.subject.name] == 1 else replace(r, subject=replace(r.subject, name=f"{r.subject.name} ({file})"))
+        for r, file in zip(records, files, strict=True)
+    ]
 
 
 def _as_baseline(record: RunRecord) -> RunRecord:

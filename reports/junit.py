@@ -11,7 +11,7 @@ from ._words import ARROWS, visible
 
 
 def render(board: Leaderboard) -> str:
-    """The leaderboard as JUnit XML; a report judges nothing, so no case fails: limits belong to the gate."""
+    """The leaderboard as JUnit XML: a report judges nothing, so no case fails; a missing number is skipped."""
     root = ET.Element("testsuites", name=visible(board.title))
     for comparison in board.comparisons:
         _suite(root, comparison)

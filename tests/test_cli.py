@@ -126,9 +126,12 @@ def test_compare_reads_records_and_refuses_unlike_protocols(folders: Path, capsy
         assert run(["score", name, "--real", real, "-m", "fid@pixels", "-o", f"{name}.json"]) == 0
     assert run(["score", "good", "--real", "bad", "-m", "fid@pixels", "-o", "other.json"]) == 0
     capsys.readouterr()
-    assert run(["compare", "good.json", "bad.json", "other.json"]) == 0
-    shown = capsys.readouterr().out
-    assert "not comparable: fid@pixels of good" in shown and "reference is sha256:" in shown
+    assert run(["compare", "good.json", "bad.json"]) == 0
+    capsys.readouterr()
+    assert run(["compare", "good.json", "bad.json", "other.json"]) == 4
+    shown = capsys.readouterr()
+    assert "not comparable: fid@pixels of good (other.json)" in shown.out and "reference is sha256:" in shown.out
+    assert "1 refused" in shown.err
 
 
 def test_subjects_of_unequal_size_are_scored_with_the_same_n(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,7 +258,7 @@ def test_a_bug_is_one_line_and_a_traceback_only_on_request(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by hand")
 
-    monkeypatch.setattr(evalkit.verbs, "score", broken)
+    monkeypatch.setattr(evalkit.verbs, "scored", broken)
     code, line = failed(capsys, ["score", "good", "--real", "real"])
     assert code == 3 and "ZeroDivisionError: by hand" in line
     monkeypatch.setenv("EVALKIT_TRACEBACK", "1")

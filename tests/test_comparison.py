@@ -88,6 +88,7 @@ def test_the_verdict_says_who_by_how_much_and_what_the_frame_shows() -> None:
     assert "a leads on fid@pixels: 1 [0.5, 1.5], ahead of b by 8" in said
     assert "better than held-back real data" in said and "fid@pixels (a)" in said
     assert "A floor is ahead of a candidate" in said and "fid@pixels (f)" in said
+    assert "Clear first places" not in said
     calm = compare_records([subject("real", 1, role="ceiling"), subject("a", 2), subject("b", 9)])
     assert "held-back" not in " ".join(calm.verdict) and "floor" not in " ".join(calm.verdict)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import ModalityMismatch, NothingToEvaluate
-from .types import Cell, Column, Comparison, Excluded, MetricResult, Modality, Row, RunRecord
+from .types import SHARED, Cell, Column, Comparison, Excluded, MetricResult, Modality, Row, RunRecord
 
 TITLES: Mapping[Modality, str] = {"image": "Images", "text": "Texts"}
 
@@ -65,7 +65,7 @@ def _excluded(records: Sequence[RunRecord]) -> tuple[tuple[str, Excluded], ...]:
     found: dict[tuple[str, str], tuple[str, Excluded]] = {}
     for record in records:
         for entry in record.excluded:
-            shared = entry.id.startswith(("reference:", "training:"))
+            shared = entry.id.startswith(SHARED)
             found.setdefault(("" if shared else record.subject.name, entry.id), (record.subject.name, entry))
     return tuple(found.values())
 

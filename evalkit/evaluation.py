@@ -18,6 +18,7 @@ from .measurement import Bench, Measured, measure, nothing_measured
 from .resample import group_jackknife
 from .samples import select
 from .types import (
+    SHARED,
     Estimate,
     Excluded,
     Extractor,
@@ -46,9 +47,6 @@ DEFAULT_METRICS: Mapping[Modality, tuple[str, ...]] = {
 }  # fmt: skip
 
 MOST_UNREADABLE = 0.01
-
-# How the ids of unreadable samples begin that are not the subject's own.
-SHARED = ("reference:", "training:")
 
 
 @dataclass(frozen=True)

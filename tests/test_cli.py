@@ -6,10 +6,7 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,47 +14,12 @@ import pytest
 from PIL import Image
 
 from evalkit.cli import run
+from tests.conftest import failed, picture
 from tests.data import shared
 
+pytestmark = pytest.mark.usefixtures("at_home")
+
 SCORE = ["-m", "fid@pixels,kid@pixels,prdc@pixels"]
-
-
-def picture(path: Path, seed: int, shift: int = 0, size: int = 12) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 200, (size, size, 3)) + shift
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
-@pytest.fixture(autouse=True)
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to work in, an empty cache, nobody's configuration."""
-    for name in [k for k in os.environ if k.startswith("EVALKIT_") and k != "EVALKIT_TEST_DATA"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.chdir(home)
-    yield home
-
-
-@pytest.fixture
-def folders(at_home: Path) -> Path:
-    """real/, good/ (the same distribution) and bad/ (brighter), 40 images each."""
-    for i in range(40):
-        picture(at_home / "real" / f"{i}.png", i)
-        picture(at_home / "good" / f"{i}.png", 1000 + i)
-        picture(at_home / "bad" / f"{i}.png", 2000 + i, shift=50)
-    return at_home
-
-
-def failed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
-    """Exit code and the one line on stderr of a command that must not print anything else."""
-    code = run(arguments)
-    out = capsys.readouterr()
-    assert out.out == ""
-    lines = out.err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("evalkit: "), out.err
-    return code, lines[0]
 
 
 def test_score_prints_its_table_and_writes_every_format(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,51 +255,6 @@ def test_generate_train_and_detect(folders: Path, capsys: pytest.CaptureFixture[
     assert len(found["detectors"][0]["samples"]) == 40
     assert found == json.loads(Path("d.json").read_text())
     assert len(Path("d.csv").read_text().splitlines()) == 41
-
-
-def test_list_shows_defaults_controls_and_origin(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["list"]) == 0
-    shown = capsys.readouterr().out
-    for word in ("METRICS", "EXTRACTORS", "DETECTORS", "GENERATORS", "REPORTS", "fid@random_conv", "temperature=1.0"):
-        assert word in shown
-    assert run(["list", "metrics", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)["metrics"]
-    assert {"fid", "kid", "prdc", "auroc", "self_bleu"} <= {m["name"] for m in listed}
-
-
-def test_cache_and_doctor(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["score", "good", "--real", "real", "-m", "fid@pixels"]) == 0
-    capsys.readouterr()
-    assert run(["cache", "info"]) == 0
-    assert "features" in capsys.readouterr().out
-    assert run(["cache", "clear"]) == 0
-    assert run(["cache", "info"]) == 0
-    assert "features" not in capsys.readouterr().out.split("removed")[-1].split("\n", 1)[1]
-    assert run(["doctor"]) in (0, 3)
-    assert "torch" in capsys.readouterr().out
-
-
-def test_configuration_file_and_environment_are_read(
-    folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("evalkit.toml").write_text('metrics = ["fid@pixels"]\nn = 30\n[metric.prdc]\nk = 3\n')
-    assert run(["score", "good", "--real", "real", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
-    assert [r["name"] for r in record["results"]] == ["fid@pixels"] and record["subject"]["n"] == 30
-    monkeypatch.setenv("EVALKIT_METRICS", "prdc@pixels.recall")
-    assert run(["score", "good", "--real", "real", "--json"]) == 0
-    [result] = json.loads(capsys.readouterr().out)["results"]
-    assert result["name"] == "prdc@pixels.recall" and result["terms"]["settings"]["k"] == 3
-    Path("evalkit.toml").write_text("[metric.inception_score]\nsplitz = 2\n")
-    code, line = failed(capsys, ["score", "good", "--real", "real"])
-    assert code == 2 and "did you mean 'splits'" in line
-
-
-def test_a_reader_that_leaves_a_pipe_is_no_error() -> None:
-    shell = f"{sys.executable} -m evalkit.cli list | head -1; echo ${{PIPESTATUS[0]}}"
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, env=here)
-    assert done.stdout.split()[-1] == "0" and "Traceback" not in done.stderr
 
 
 def test_real_photographs_say_why_their_fid_is_not_a_published_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def _zip_members(path: Path) -> dict[str, Read]:
             try:
                 with lock, archive.open(info) as member:
                     return member.read(info.file_size + 1)[: info.file_size]
-            except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, NotImplementedError) as error:
+            except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError) as error:
                 raise UnreadableSample(f"corrupt: {error}") from error
 
         return read

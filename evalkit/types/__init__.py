@@ -51,6 +51,7 @@ from .metrics import (
     metric,
 )
 from .records import (
+    SHARED,
     Reference,
     RunRecord,
     Subject,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASKS",
+    "SHARED",
     "Batch",
     "Better",
     "Cell",

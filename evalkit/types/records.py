@@ -9,6 +9,9 @@ from typing import Any
 from .line import Excluded, Modality, Role
 from .metrics import MetricResult
 
+# How the ids of excluded samples begin that belong to the reference or the training data and not to the subject.
+SHARED = ("reference:", "training:")
+
 
 @dataclass(frozen=True)
 class Subject:

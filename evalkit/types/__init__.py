@@ -27,6 +27,7 @@ from .board import (
     Table,
 )
 from .line import (
+    Arranging,
     Batch,
     Control,
     Detector,
@@ -34,7 +35,9 @@ from .line import (
     Extractor,
     Features,
     Generator,
+    MediaFacts,
     Modality,
+    Moments,
     Progress,
     Role,
     Sample,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ASKS",
     "SHARED",
+    "Arranging",
     "Batch",
     "Better",
     "Cell",
@@ -82,9 +86,11 @@ __all__ = [
     "Line",
     "Matrix",
     "Media",
+    "MediaFacts",
     "Metric",
     "MetricResult",
     "Modality",
+    "Moments",
     "Pair",
     "Pairs",
     "Picture",

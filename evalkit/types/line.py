@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -23,7 +23,7 @@ class Sample:
     """One image or text: `load()` decodes it (image: uint8 [H, W, 3]; text: str) or raises UnreadableSample.
 
     `digest` is the sha256 of its content as stored, never of its name. `group` is a label or slice, `condition` the
-    prompt it was made for.
+    prompt it was made for, `facts` what the header of its file says, where there is one.
     """
 
     id: str
@@ -31,6 +31,25 @@ class Sample:
     load: Callable[[], Media]
     group: str | None = None
     condition: str | None = None
+    facts: Callable[[], MediaFacts] | None = None
+
+
+@dataclass(frozen=True)
+class MediaFacts:
+    """What an image file's header says of it; read without decoding a pixel.
+
+    format: PNG, JPEG, ...; mode: Pillow's (RGB, RGBA, L, P, I;16, CMYK, ...); quality: of a JPEG, estimated from its
+    luminance table, 1 to 100; orientation: the EXIF tag, 1 = upright; profile: whether an ICC profile is embedded.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    frames: int = 1
+    quality: int | None = None
+    orientation: int = 1
+    profile: bool = False
 
 
 @runtime_checkable
@@ -74,6 +93,16 @@ class Extractor(Protocol):
     def prepare(self, sample: Media) -> Tensor: ...
     def to(self, device: str) -> None: ...
     def __call__(self, batch: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Arranging(Protocol):
+    """An instrument that takes prepared tensors of any shapes: `arrange` makes one batch of them on the device.
+
+    Its batches are cut by position in the set, so which samples share one depends on nothing but the batch size.
+    """
+
+    def arrange(self, prepared: Sequence[Tensor]) -> Tensor: ...
 
 
 @runtime_checkable
@@ -148,13 +177,28 @@ class Excluded:
 
 
 @dataclass(frozen=True, eq=False)
+class Moments:
+    """The mean [D] and covariance [D, D] of a set's rows, float64, N - 1 below the line; n is None when unknown."""
+
+    mean: Tensor
+    covariance: Tensor
+    n: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Features:
-    """Rows of one instrument for one sample set: float32 [N, D]; row i belongs to sample i."""
+    """Rows of one instrument for one sample set: float32 [N, D]; row i belongs to sample i.
+
+    `about` says in words what the instrument did (weights, resize, layer). With `moments` the rows are not there
+    ([0, D]): the set is a statistics file, of which only its mean and covariance are known.
+    """
 
     rows: Tensor
     extractor: str
     samples: SampleSet
     heads: Mapping[str, slice] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+    moments: Moments | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -162,7 +206,7 @@ class Features:
     def head(self, name: str) -> Features:
         """The columns that mean `name`; all of them when the instrument does not name its columns."""
         part = self.heads.get(name)
-        return self if part is None else Features(self.rows[:, part], self.extractor, self.samples)
+        return self if part is None else replace(self, rows=self.rows[:, part], heads={})
 
 
 @dataclass(frozen=True)

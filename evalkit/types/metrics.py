@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Better: TypeAlias = Literal["lower", "higher"]
 
@@ -15,13 +18,18 @@ ASKS = ("real", "fake", "train", "prompts", "samples", "timing")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the ends of its interval and the name of the method that made them."""
+    """A value with the ends of its interval and the name of the method that made them.
+
+    per_sample [M]: what each generated sample adds to the value, where the metric knows it: its influence (FID) or its
+    own score (realism, CLIPScore).
+    """
 
     value: float
     low: float
     high: float
     method: str
     level: float = 0.95
+    per_sample: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 Value: TypeAlias = "float | Estimate"

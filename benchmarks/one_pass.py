@@ -22,9 +22,10 @@ import torch
 from PIL import Image
 
 from evalkit import registry
-from evalkit.evaluation import Sides, evaluate, instruments, measure_side, plan
+from evalkit.evaluation import Sides, evaluate, measure_side
 from evalkit.extractors.random_conv import RandomConv
 from evalkit.measurement import Bench
+from evalkit.planning import instruments, plan
 from evalkit.samples import open_samples
 from evalkit.types import Subject
 

@@ -19,6 +19,8 @@ _HOME = {
     "score": "verbs",
     "generate": "verbs",
     "train": "verbs",
+    "explain": "verbs",
+    "stats": "summarising",
     "detect": "judging",
     "open_samples": "samples",
     "read_record": "records",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from .records import read_record as read_record
     from .samples import open_samples as open_samples
     from .settings import Settings as Settings
+    from .summarising import stats as stats
     from .types import Batch as Batch
     from .types import Comparison as Comparison
     from .types import Control as Control
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     from .types import Timing as Timing
     from .types import metric as metric
     from .verbs import compare as compare
+    from .verbs import explain as explain
     from .verbs import generate as generate
     from .verbs import score as score
     from .verbs import train as train

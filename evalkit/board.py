@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .comparison import compare_records
 from .detection import Judge, Lesson, judge
 from .errors import EvalkitError, RunFailed, UsageError
-from .evaluation import Sides, Task, check_sizes, evaluate, instruments, measure_side
+from .evaluation import Sides, evaluate, measure_side
 from .exhibits import exhibits
 from .hardware import derive_seed
-from .measurement import Bench, Measured
-from .samples import select
+from .linting import lint
+from .measurement import Bench, Measured, measure, narrowed_to
+from .paths import measure_paths
+from .planning import Task, check_sizes, instruments, texts_of
+from .samples import conditions_of
+from .samples.statistics import StatisticsSet
+from .sharing import Alone, HelperDone
 from .subjects import Entrant, Scored
-from .types import Comparison, Features, Modality, RunRecord, SampleSet, Subject
+from .types import Comparison, Extractor, Features, Modality, RunRecord, SampleSet, Subject
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked of a board beside its tasks.
+
+    per_group: every number of rows again for each group of the samples. attribution: keep what each generated sample
+    adds. strict: what the lint finds is an error. with_lint: look at the files of the sets at all. notes: sentences that
+    belong into every record.
+    """
+
+    per_group: bool = False
+    attribution: bool = False
+    strict: bool = False
+    with_lint: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def score_all(
@@ -27,6 +48,7 @@ def score_all(
     seed: int,
     bench: Bench,
     done: Callable[[RunRecord], None],
+    wishes: Wishes = Wishes(),
 ) -> list[Scored]:
     """Score every entrant against `real`, all with the same number of samples.
 
@@ -37,24 +59,33 @@ def score_all(
     made = instruments(tasks, modality)
     for entrant in entrants:
         check_sizes(tasks, fake=entrant.samples, real=real, train=train)
+    linted = [_linted(e, real, train, seed, wishes.strict) if wishes.with_lint else () for e in entrants]
     real_side = measure_side("real", real, tasks, made, bench)
     train_side = None if train is None else measure_side("train", train, tasks, made, bench)
     measured = [measure_side("fake", e.samples, tasks, made, bench) for e in entrants]
+    if bench.team.rank:
+        raise HelperDone
     n = min(len(m.samples) for m in measured)
     # An instrument may know why its numbers cannot stand beside published ones: that belongs to every record.
-    notes = [str(i.incomparable) for i in made.values() if hasattr(i, "incomparable")]
+    notes = [*wishes.notes, *(str(i.incomparable) for i in made.values() if hasattr(i, "incomparable"))]
     scored = []
-    for entrant, side in zip(entrants, measured, strict=True):
+    for entrant, side, found in zip(entrants, measured, linted, strict=True):
         fake = narrowed(side, n, seed)
         check_sizes(tasks, fake=fake.samples)
         judges = _judges(tasks, real_side.samples, fake.samples, entrant.lesson, seed, bench)
-        sides = Sides(fake, real_side, train_side, entrant.timing, judges)
+        prompts = _prompts(tasks, made, fake.samples, bench)
+        paths = measure_paths(tasks, made, entrant.generator, entrant.name, seed=seed, bench=bench)
+        sides = Sides(fake, real_side, train_side, entrant.timing, judges, prompts, paths)
         subject = Subject(entrant.name, modality, entrant.source, n, fake.samples.digest, entrant.role)
-        record = evaluate(subject, sides, tasks, seed=seed, bench=bench)
+        record = evaluate(
+            subject, sides, tasks, seed=seed, bench=bench, per_group=wishes.per_group, attribution=wishes.attribution
+        )
         if len(side.samples) > n:
             cut = f"{n} of {len(side.samples)} samples were scored, chosen by content, to equal the smallest subject"
             record = replace(record, warnings=(*record.warnings, cut))
-        record = replace(record, warnings=(*notes, *record.warnings))
+        backends = {i.name: str(b) for i in made.values() if (b := getattr(i, "backend", None))}
+        environment = {**record.environment, "backends": backends} if backends else record.environment
+        record = replace(record, warnings=(*notes, *record.warnings, *found), environment=environment)
         done(record)
         scored.append(Scored(entrant, sides, record))
     return scored
@@ -76,9 +107,32 @@ def narrowed(side: Measured, n: int, seed: int) -> Measured:
         return hashlib.sha256(f"{seed}/{listed[i].digest}/{i}".encode()).hexdigest()
 
     keep = sorted(sorted(range(len(listed)), key=draw)[:n])
-    samples = select(side.samples, keep)
-    features = {k: Features(f.rows[keep], f.extractor, samples, f.heads) for k, f in side.features.items()}
-    return Measured(samples, features, side.excluded)
+    return narrowed_to(side, keep)
+
+
+def _linted(entrant: Entrant, real: SampleSet, train: SampleSet | None, seed: int, strict: bool) -> tuple[str, ...]:
+    """What the files of a set say against its numbers; with `strict` the first of it is an error."""
+    if real.modality != "image":
+        return ()
+    found = lint(None if isinstance(real, StatisticsSet) else real, entrant.samples, train, seed=seed)
+    if found and strict:
+        more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
+        raise UsageError(f"{entrant.name}: {found[0]}{more}; without --strict it is a warning")
+    return found
+
+
+def _prompts(
+    tasks: Sequence[Task], made: Mapping[str, Extractor], samples: SampleSet, bench: Bench
+) -> dict[str, Features]:
+    """The prompts of the samples, read by the text side of each instrument that a task asks prompts of."""
+    readers = texts_of(tasks, made)
+    if not readers:
+        return {}
+    conditions = conditions_of(samples)
+    measured = measure(conditions, list(readers.values()), replace(bench, team=Alone()))
+    if len(measured.samples) < len(samples):
+        raise UsageError(f"{samples.name!r}: a prompt cannot be read ({measured.excluded[0].reason})")
+    return {name: measured.features[reader.name] for name, reader in readers.items()}
 
 
 def _judges(
@@ -89,7 +143,7 @@ def _judges(
     for name in dict.fromkeys(str(t.instrument) for t in tasks if t.is_judged):
         try:
             own = derive_seed(seed, "judge", name)
-            found[name] = judge(name, real, fake, seed=own, bench=bench, lesson=lesson)
+            found[name] = judge(name, real, fake, seed=own, bench=replace(bench, team=Alone()), lesson=lesson)
         except (UsageError, RunFailed) as error:
             found[name] = error
     return found

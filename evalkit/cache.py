@@ -55,6 +55,28 @@ def beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+_CODES = {"torch.float32": "F32", "torch.float64": "F64", "torch.int64": "I64", "torch.uint8": "U8"}
+
+
+def _write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """The safetensors layout written straight from the tensors' memory.
+
+    The library's own writer first makes bytes of everything, which a table larger than memory cannot bear.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _CODES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the data begin at a multiple of eight bytes
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            if tensor.numel():
+                file.write(tensor.contiguous().numpy().data.cast("B"))
+
+
 class Cache:
     """A folder of entries by key; `Cache(None)` remembers nothing."""
 
@@ -87,12 +109,10 @@ class Cache:
 
     def put_tensors(self, kind: str, key: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Store tensors with JSON notes under `key`."""
-        from safetensors.torch import save_file
-
         path = self._path(kind, f"{key}.safetensors")
         if path is not None:
             with beside(path) as draft:
-                save_file({k: v.contiguous() for k, v in tensors.items()}, draft, {"notes": json.dumps(dict(notes))})
+                _write_safetensors(draft, tensors, {"notes": json.dumps(dict(notes))})
 
     # Folders and documents -------------------------------------------------------------------------------
 
@@ -147,7 +167,7 @@ class Cache:
         return files
 
 
-KINDS = ("features", "models", "samples")
+KINDS = ("features", "models", "samples", "objects")
 DIGESTS = "digests.sqlite"
 
 

@@ -18,6 +18,7 @@ import click
 from . import __version__
 from .errors import EvalkitError, ExitCode
 from .options import Run, common, controls_of, scoring
+from .weights_commands import weights
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,8 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error ends as one line on stderr."""
     try:
-        evalkit.main(arguments or ["--help"], standalone_mode=False, prog_name="evalkit")
+        # Outside standalone mode click catches its own Exit and returns the code; commands themselves return nothing.
+        left = evalkit.main(arguments or ["--help"], standalone_mode=False, prog_name="evalkit")
     except EvalkitError as error:
+        if error.exit_code is ExitCode.DONE:
+            return int(ExitCode.DONE)
         return _fail(str(error), error.exit_code)
     except click.exceptions.Exit as error:
         return int(error.exit_code)
@@ -45,7 +49,7 @@ def run(arguments: list[str]) -> int:
         return int(ExitCode.DONE)
     except Exception as error:  # A bug of ours, or a machine that failed: still one line, and the way to the rest.
         return _fail(f"{type(error).__name__}: {error} (EVALKIT_TRACEBACK=1 shows where)", ExitCode.RUN_FAILED)
-    return int(ExitCode.DONE)
+    return left if isinstance(left, int) else int(ExitCode.DONE)
 
 
 KEPT = "what was finished is kept; the same command goes on from there"
@@ -71,8 +75,15 @@ def _command_line() -> str:
     return shlex.join(["evalkit", *sys.argv[1:]])
 
 
+def _document(found: Any) -> str:
+    from .records import dumps
+
+    return dumps(found).rstrip("\n")
+
+
 def _print_board(board: Any, as_json: bool, document: Any = None) -> None:
     from . import registry
+    from .attribution import attribution_lines
     from .records import dumps
     from .tables import board_table
 
@@ -81,6 +92,9 @@ def _print_board(board: Any, as_json: bool, document: Any = None) -> None:
         return
     for comparison in board.comparisons:
         click.echo(board_table(comparison))
+    for record in board.records:
+        for line in attribution_lines(record):
+            click.echo(line)
 
 
 # ---------------------------------------------------------------------------------------------- commands
@@ -99,8 +113,9 @@ def evalkit() -> None:
 @click.option(
     "--baseline", type=click.Path(path_type=Path), metavar="RECORD", help="A run record to stand beside them."
 )
+@click.option("--explain", is_flag=True, help="Say in words why the numbers of two run records differ; no report.")
 @common
-def compare(subjects: tuple[str, ...], **options: Any) -> None:
+def compare(subjects: tuple[str, ...], explain: bool, **options: Any) -> None:
     """Score each SUBJECT and write one leaderboard report.
 
     A SUBJECT is a folder, archive, file, run record (.json), or the name of a generator. Without any, the embedded
@@ -108,6 +123,12 @@ def compare(subjects: tuple[str, ...], **options: Any) -> None:
     """
     from . import verbs
 
+    if explain:
+        lines = verbs.explain(subjects)
+        click.echo(
+            _document({"schema": "evalkit.explain/1", "lines": list(lines)}) if options["as_json"] else "\n".join(lines)
+        )
+        return
     with Run(options) as run:
         out, as_json = options["out"], options["as_json"]
         board = verbs.compare(
@@ -217,6 +238,30 @@ def detect(
     click.echo(dumps(found) if options["as_json"] else detection_table(found), nl=not options["as_json"])
 
 
+@evalkit.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--on", default="", metavar="INSTRUMENT", help="What measures the samples (default: inception).")
+@click.option("-o", "output", type=click.Path(path_type=Path), required=True, help="The .npz to write.")
+@click.option(
+    "--layout",
+    type=click.Choice(["evalkit", "pytorch-fid", "clean-fid", "adm"]),
+    default="evalkit",
+    help="evalkit (merges with others) or a layout other tools read.",
+)
+@click.option("--shard", default="", metavar="I/N", help="Only the I-th of N parts; merge the files afterwards.")
+@click.option("--keep-rows", is_flag=True, help="Keep the feature rows in the file too.")
+@common
+def stats(
+    sources: tuple[str, ...], output: Path, on: str, layout: Any, shard: str, keep_rows: bool, **options: Any
+) -> None:
+    """Write a statistics file of SOURCE to score against with --real, or merge the files of several shards."""
+    from .summarising import stats as summed
+
+    with Run(options) as run:
+        summed(sources, output=output, on=on, layout=layout, shard=shard, keep_rows=keep_rows, bench=run.bench)
+    click.echo(str(output))
+
+
 @evalkit.command("list")
 @click.argument("what", required=False, metavar="[metrics|extractors|detectors|generators|reports]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -263,6 +308,9 @@ def clear() -> None:
     from .cache import Cache, default_root
 
     click.echo(f"removed {Cache(default_root()).clear()} files from {default_root()}")
+
+
+evalkit.add_command(weights)
 
 
 @evalkit.command()

@@ -115,12 +115,15 @@ def _differs(own: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
     parts = []
     for key in sorted({*own, *kept}):
         a, b = own.get(key), kept.get(key)
+        if a != b and isinstance(a, Mapping) and isinstance(b, Mapping):
+            a, b = ({k: v for k, v in x.items() if y.get(k) != v} for x, y in ((a, b), (b, a)))
         if a != b:
-            parts.append(f"{key} is {_short(a)}, the others have {_short(b)}")
+            parts.append(f"{key} is {shown_term(a)}, the others have {shown_term(b)}")
     return "; ".join(parts) or "its terms were not recorded"
 
 
-def _short(value: Any) -> str:
+def shown_term(value: Any) -> str:
+    """A term of a protocol, short enough for a sentence."""
     text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
     return text[:19] if text.startswith("sha256:") else text[:60]
 

@@ -1,4 +1,4 @@
-"""plan -> measure -> score -> record: every name is looked up before anything is decoded, loaded or generated."""
+"""measure -> score -> record: one pass over each side, then every number of the plan with its interval and protocol."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import registry
 from .cache import digest_of
 from .detection import Judge
-from .errors import BadSetting, EvalkitError, ModalityMismatch, TooFewSamples, UnknownName, UsageError
+from .errors import EvalkitError, TooFewSamples, UnknownName, UsageError
 from .generation import summary
 from .hardware import environment
-from .measurement import Bench, Measured, measure, nothing_measured
+from .measurement import Bench, Measured, measure, narrowed_to, nothing_measured, taken
+from .planning import Task
 from .resample import group_jackknife
 from .samples import select
+from .samples.statistics import StatisticsSet
 from .types import (
     SHARED,
     Estimate,
     Excluded,
     Extractor,
     Features,
-    Metric,
     MetricResult,
-    Modality,
+    Part,
     Reference,
     RunRecord,
     SampleSet,
+    Share,
     Subject,
     Timing,
     Value,
@@ -37,125 +38,7 @@ from .types import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What `score` and `compare` measure when nobody says what; those that need training data or timing drop out without.
-DEFAULT_METRICS: Mapping[Modality, tuple[str, ...]] = {
-    "image": ("fid", "kid", "prdc", "c2st", "auroc@spectrum", "auroc@cnn", "memorization", "throughput", "latency.p50"),
-    "text": (
-        "c2st.auroc", "fid", "kid", "perplexity", "bits_per_byte", "auroc@ngram_lr", "auroc@likelihood",
-        "distinct", "self_bleu", "novelty", "memorization", "throughput", "latency.p50",
-    ),
-}  # fmt: skip
-
 MOST_UNREADABLE = 0.01
-
-
-@dataclass(frozen=True)
-class Task:
-    """One metric on one instrument; `part` narrows a metric of several values to one."""
-
-    metric: Metric
-    instrument: str | None
-    part: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """The name its numbers carry, `metric@instrument`."""
-        return self.metric.name if self.instrument is None else f"{self.metric.name}@{self.instrument}"
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether the instrument is a detector by name, which has to be fitted to the subject first."""
-        return self.instrument is not None and self.instrument in registry.detectors
-
-
-def plan(
-    names: Sequence[str] | None,
-    modality: Modality,
-    *,
-    with_train: bool,
-    with_timing: bool,
-    settings: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[Task, ...]:
-    """The tasks behind metric names such as `fid`, `fid@pixels`, `prdc@pixels.recall`, `prdc.recall@pixels`.
-
-    Raises UnknownName with the nearest name, ModalityMismatch for an instrument of the other modality, UsageError when
-    a metric needs training data or timing that is not there, BadSetting for an unknown setting.
-    """
-    for word, own in (settings or {}).items():
-        for key in own:
-            if key not in (params := registry.metrics.get(word).params):
-                raise UnknownName(f"setting of metric {word!r}", key, params)
-    lacking = {"train": not with_train, "timing": not with_timing}
-    tasks = []
-    for name in names or DEFAULT_METRICS[modality]:
-        task = _parse(name, modality, settings or {})
-        missing = [word for word in task.metric.asks if lacking.get(word)]
-        if missing and names:
-            needs = {"train": "training data; give --train SOURCE", "timing": "timing; give the name of a generator"}
-            raise UsageError(f"metric {name!r} needs {needs[missing[0]]}")
-        if not missing and task not in tasks:
-            tasks.append(task)
-    return tuple(tasks)
-
-
-def _parse(name: str, modality: Modality, settings: Mapping[str, Mapping[str, Any]]) -> Task:
-    left, _, instrument = name.partition("@")
-    word, _, part = left.partition(".")
-    found = registry.metrics.get(word)
-    if not isinstance(found, Metric):
-        raise UnknownName("metric", word, registry.metrics.names())
-    if instrument and not _is_instrument(instrument) and "." in instrument:
-        instrument, _, part = instrument.rpartition(".")
-    if instrument and all(default is None for default in found.on.values()):
-        raise BadSetting(f"metric {word!r} reads samples or timing, not an instrument; write {left!r}")
-    where = instrument or found.on.get(modality)
-    if where is None and any(found.on.values()):
-        raise ModalityMismatch(f"metric {word!r} has no instrument for {modality} samples; name one, as in {word}@NAME")
-    if where is not None and not _is_instrument(where):
-        known = registry.extractors.names() + registry.detectors.names()
-        raise UnknownName("instrument", where, known)
-    return Task(found, where, part or None, {**found.params, **settings.get(word, {})})
-
-
-def _is_instrument(name: str) -> bool:
-    return name in registry.extractors or name in registry.detectors
-
-
-def instruments(tasks: Iterable[Task], modality: Modality) -> dict[str, Extractor]:
-    """One instance of every instrument the tasks read that needs no fitting, checked for modality and for its heads.
-
-    Raises ModalityMismatch, or UsageError when a metric reads a head that its instrument does not have.
-    """
-    made: dict[str, Extractor] = {}
-    for task in tasks:
-        name = task.instrument
-        door = registry.detectors if task.is_judged else registry.extractors
-        if name is None:
-            continue
-        part = made.get(name) or door.get(name)()
-        if part.modality != modality:
-            raise ModalityMismatch(f"{task.label}: {name} measures {part.modality} samples, these are {modality}")
-        if task.metric.reads not in part.heads:
-            raise UsageError(
-                f"{task.label}: the metric reads {task.metric.reads!r}, {name} gives {', '.join(sorted(part.heads))}"
-            )
-        if not task.is_judged:
-            made[name] = part
-    return made
-
-
-def check_sizes(tasks: Iterable[Task], **sides: SampleSet | None) -> None:
-    """Refuse, before anything is measured, a metric that one of the sides is too small for."""
-    for task in tasks:
-        # A judge tests on half of what it is given.
-        needed = 20 if task.is_judged else task.metric.min_n
-        for word, samples in sides.items():
-            wanted = word in task.metric.asks or (word == "fake" and "samples" in task.metric.asks)
-            if samples is not None and wanted and len(samples) < needed:
-                raise TooFewSamples(
-                    f"{task.label} needs at least {needed} {word} samples; {samples.name!r} has {len(samples)}"
-                )
 
 
 @dataclass(frozen=True)
@@ -167,6 +50,29 @@ class Sides:
     train: Measured | None = None
     timing: Timing | None = None
     judges: Mapping[str, Judge | EvalkitError] = field(default_factory=dict)
+    prompts: Mapping[str, Features] = field(default_factory=dict)
+    paths: Mapping[str, Features | EvalkitError] = field(default_factory=dict)
+
+    def only(self, group: str) -> Sides:
+        """The samples of one group on the real and the generated side; the training data is what it is.
+
+        Raises TooFewSamples when a side has none of them.
+        """
+        real = None if self.real is None else _of_group(self.real, group, "real")
+        fake = _of_group(self.fake, group, "generated")
+        keep = _members(self.fake.samples, group)
+        return Sides(fake, real, self.train, prompts={name: taken(f, keep) for name, f in self.prompts.items()})
+
+
+def _members(samples: SampleSet, group: str) -> list[int]:
+    return [i for i, sample in enumerate(samples) if sample.group == group]
+
+
+def _of_group(side: Measured, group: str, word: str) -> Measured:
+    keep = _members(side.samples, group)
+    if not keep:
+        raise TooFewSamples(f"no {word} sample of group {group!r}")
+    return narrowed_to(side, keep)
 
 
 def measure_side(
@@ -178,22 +84,68 @@ def measure_side(
         for task in tasks
         if word in task.metric.asks or (word == "fake" and "samples" in task.metric.asks)
     }
-    return measure(samples, [made[name] for name in sorted(made) if name in wanted], bench)
+    chosen = [made[name] for name in sorted(made) if name in wanted]
+    if isinstance(samples, StatisticsSet):
+        return Measured(samples, {i.name: as_features(samples, i) for i in chosen}, ())
+    return measure(samples, chosen, bench)
 
 
-def evaluate(subject: Subject, sides: Sides, tasks: Sequence[Task], *, seed: int, bench: Bench) -> RunRecord:
-    """Score one subject: a record with every number's interval, protocol and n, and a reason for every missing one."""
+def as_features(samples: StatisticsSet, instrument: Extractor) -> Features:
+    """What a statistics file holds (its rows, or mean and covariance) as the side an instrument would have measured.
+
+    Raises UsageError when the file says it was made with another instrument; a file that does not say is believed.
+    """
+    import torch
+
+    statistics = samples.statistics
+    facts = statistics.instrument or {}
+    made_with = facts.get("digest")
+    if made_with is not None and made_with != instrument.digest:
+        raise UsageError(
+            f"statistics {samples.name!r} were made with {facts.get('name')} ({made_with[:19]}),"
+            f" not with {instrument.name} ({instrument.digest[:19]}): make them again with it"
+        )
+    about = getattr(instrument, "about", {})
+    if statistics.rows is not None:
+        return Features(statistics.rows, instrument.digest, samples, {}, about)
+    moments = statistics.moments(instrument.name)
+    rows = torch.empty(0, len(moments.mean))
+    return Features(rows, instrument.digest, samples, {}, about, moments)
+
+
+def evaluate(
+    subject: Subject,
+    sides: Sides,
+    tasks: Sequence[Task],
+    *,
+    seed: int,
+    bench: Bench,
+    per_group: bool = False,
+    attribution: bool = False,
+) -> RunRecord:
+    """Score one subject: a record with every number's interval, protocol and n, and a reason for every missing one.
+
+    per_group: each number of rows again for every group of the generated samples, as `fid@inception.group=cat`.
+    attribution: keep what each generated sample adds to the numbers that know it.
+    """
     results: list[MetricResult] = []
     warnings: list[str] = []
+    shares: dict[str, tuple[Share, ...]] = {}
     for task in tasks:
         bench.progress.start(f"{subject.name}: {task.label}", 1)
-        try:
-            results += _score(task, sides, warnings, bench.device)
-        except UnknownName:
-            # A part that the metric does not have: a mistake of the caller's, not a number that is missing.
-            raise
-        except UsageError as error:
-            warnings.append(f"{task.label} is missing: {error}")
+        for group in (None, *(_groups(task, sides) if per_group else ())):
+            label = task.label if group is None else f"{task.label}.group={group}"
+            try:
+                own = sides if group is None else sides.only(group)
+                for result, per_sample in _score(task, own, warnings, bench.device, group):
+                    results.append(result)
+                    if attribution and per_sample is not None and group is None:
+                        shares[result.name] = _shares(sides.fake.samples, per_sample)
+            except UnknownName:
+                # A part that the metric does not have: a mistake of the caller's, not a number that is missing.
+                raise
+            except UsageError as error:
+                warnings.append(f"{label} is missing: {error}")
         bench.progress.finish()
     excluded = list(sides.fake.excluded)
     for word, side in zip(SHARED, (sides.real, sides.train), strict=True):
@@ -208,7 +160,22 @@ def evaluate(subject: Subject, sides: Sides, tasks: Sequence[Task], *, seed: int
         environment=environment(bench.device),
         excluded=tuple(excluded),
         warnings=tuple(dict.fromkeys(warnings)),
+        attribution=shares if attribution else None,
     )
+
+
+def _groups(task: Task, sides: Sides) -> list[str]:
+    """The groups a task is scored for again: of metrics that read rows, and where the real samples have groups too."""
+    if task.is_judged or task.instrument is None or "paths" in task.metric.asks:
+        return []
+    found = {s.group for s in sides.fake.samples if s.group is not None}
+    if "real" in task.metric.asks and (sides.real is None or all(s.group is None for s in sides.real.samples)):
+        return []
+    return sorted(found)
+
+
+def _shares(samples: SampleSet, per_sample: Tensor) -> tuple[Share, ...]:
+    return tuple(Share(s.id, float(v), s.group) for s, v in zip(samples, per_sample.tolist(), strict=True))
 
 
 def is_inconclusive(record: RunRecord) -> bool:
@@ -227,26 +194,34 @@ def _reference(side: Measured | None) -> Reference | None:
     return None if side is None else Reference(side.samples.name, len(side.samples), side.samples.digest)
 
 
-def _score(task: Task, sides: Sides, warnings: list[str], device: str) -> Iterator[MetricResult]:
+def _score(
+    task: Task, sides: Sides, warnings: list[str], device: str, group: str | None
+) -> Iterator[tuple[MetricResult, Tensor | None]]:
+    """The task's numbers, each with what every generated sample adds to it where the metric knows that."""
     start = time.perf_counter()
     inputs, terms = _inputs(task, sides, device)
+    if group is not None:
+        terms["group"] = group
+    for word, given in inputs.items():
+        least = task.metric.min_n
+        if group is not None and isinstance(given, Features) and word in ("real", "fake") and len(given) < least:
+            raise TooFewSamples(f"{len(given)} {word} samples of this group; at least {least} are needed")
     estimates = _estimates(task, inputs)
     seconds = time.perf_counter() - start
     columns = inputs["fake"].rows.shape[1] if isinstance(inputs.get("fake"), Features) else 0
     for part, estimate in estimates.items():
-        if task.part is not None and part != task.part:
-            continue
-        name = f"{task.label}.{part}" if part else task.label
+        own = {**terms, "part": part} if part else terms
+        name = ".".join([task.label, *([part] if part else []), *([f"group={group}"] if group is not None else [])])
         if not math.isfinite(estimate.value):
             warnings.append(f"{name} is missing: it came out as {estimate.value}")
             continue
         smallest = min((n for n in terms["n"].values()), default=0)
-        if estimate.method == "delta" and 0 < smallest < 4 * columns:
+        if task.metric.moments and 0 < smallest < 4 * columns:
+            few = "is below the" if smallest < columns else "is few for"
             warnings.append(
-                f"{name}: {smallest} samples for {columns} columns bias it upward; compare it at equal n only"
+                f"{name}: n = {smallest} {few} {columns} columns and biases it upward; compare it at equal n only"
             )
-        own = {**terms, "part": part} if part else terms
-        yield MetricResult(
+        result = MetricResult(
             name=name,
             value=estimate.value,
             low=min(estimate.low, estimate.value),
@@ -261,8 +236,7 @@ def _score(task: Task, sides: Sides, warnings: list[str], device: str) -> Iterat
             terms=own,
             seconds=seconds / len(estimates),
         )
-    if task.part is not None and task.part not in estimates:
-        raise UnknownName(f"part of {task.label}", task.part, [p for p in estimates if p])
+        yield result, estimate.per_sample
 
 
 def _inputs(task: Task, sides: Sides, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -286,6 +260,8 @@ def _inputs(task: Task, sides: Sides, device: str) -> tuple[dict[str, Any], dict
         found = views["fake"]
         if task.instrument is not None and found is not None:
             terms["instrument"] = found.extractor
+            if found.about:
+                terms["about"] = dict(found.about)
     inputs: dict[str, Any] = {}
     for word in task.metric.asks:
         if word == "timing":
@@ -293,6 +269,21 @@ def _inputs(task: Task, sides: Sides, device: str) -> tuple[dict[str, Any], dict
                 raise UsageError("it needs timing")
             inputs[word] = sides.timing
             terms["device"] = sides.timing.device
+            continue
+        if word == "prompts":
+            if str(task.instrument) not in sides.prompts:
+                raise UsageError("it needs the prompt of every sample")
+            inputs[word] = sides.prompts[str(task.instrument)]
+            terms["prompts"] = inputs[word].samples.digest
+            terms["prompts_read_by"] = inputs[word].extractor
+            continue
+        if word == "paths":
+            walked = sides.paths.get(task.label)
+            if not isinstance(walked, Features):
+                raise UsageError(str(walked or "it needs the generator itself"))
+            inputs[word] = walked.head(task.metric.reads)
+            terms.update(instrument=walked.extractor, about=dict(walked.about))
+            terms["n"]["paths"] = len(walked) // 2
             continue
         view = views.get("fake" if word == "samples" else word)
         if view is None:
@@ -314,14 +305,16 @@ def _view(side: Measured | None, task: Task) -> Features | None:
 
 
 def _estimates(task: Task, inputs: Mapping[str, Any]) -> dict[str, Estimate]:
-    """The metric's values by part ("" for its only one), each with an interval: its own, or by resampling rows."""
-    found = task.metric.fn(*inputs.values(), **task.settings)
-    values: Mapping[str, Value] = found if isinstance(found, Mapping) else {"": found}
+    """The metric's values by part ("" for its only one), each with an interval: its own, or by resampling rows.
+
+    A part given as a call is made only when it is asked for by name.
+    """
+    values = _asked(task, task.metric.fn(*inputs.values(), **task.settings))
     bare = {part: v for part, v in values.items() if not isinstance(v, Estimate)}
     if not bare:
         return {part: v for part, v in values.items() if isinstance(v, Estimate)}
     # Real and generated samples are draws; the training data is what it is.
-    sides = [word for word in ("real", "fake", "samples") if word in inputs]
+    sides = [word for word in ("real", "fake", "samples", "prompts") if word in inputs]
     moving = [sides[:1], [s for s in sides if s != "real"]] if "real" in sides else [sides]
     moving = [group for group in moving if group]
 
@@ -330,11 +323,22 @@ def _estimates(task: Task, inputs: Mapping[str, Any]) -> dict[str, Estimate]:
         for group, keep in zip(moving, keeps, strict=True):
             for word in group:
                 chosen[word] = _take(inputs[word], keep)
-        again = task.metric.fn(*chosen.values(), **task.settings)
-        return {p: _number(v) for p, v in (again.items() if isinstance(again, Mapping) else [("", again)]) if p in bare}
+        again = _asked(task, task.metric.fn(*chosen.values(), **task.settings))
+        return {part: _number(v) for part, v in again.items() if part in bare}
 
     resampled = group_jackknife(statistic, [len(inputs[group[0]]) for group in moving])
     return {part: v if isinstance(v, Estimate) else resampled[part] for part, v in values.items()}
+
+
+def _asked(task: Task, found: Value | Mapping[str, Part]) -> dict[str, Value]:
+    """The parts the task reports; UnknownName when it asks for one that the metric does not have."""
+    parts: Mapping[str, Part] = found if isinstance(found, Mapping) else {"": found}
+    if task.part is None:
+        return {part: value for part, value in parts.items() if not callable(value)}
+    if task.part not in parts:
+        raise UnknownName(f"part of {task.label}", task.part, [part for part in parts if part])
+    value = parts[task.part]
+    return {task.part: value() if callable(value) else value}
 
 
 def _number(value: Value) -> float:
@@ -343,6 +347,4 @@ def _number(value: Value) -> float:
 
 def _take(side: Features | SampleSet, keep: Tensor) -> Features | SampleSet:
     where = keep.tolist()
-    if isinstance(side, Features):
-        return Features(side.rows[keep], side.extractor, select(side.samples, where), side.heads)
-    return select(side, where)
+    return taken(side, where) if isinstance(side, Features) else select(side, where)

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import registry
+from .attribution import attribution_exhibits
 from .comparison import result_of
 from .detection import cross_rows
 from .metrics.curves import roc_points
 from .metrics.memorization import nearest
+from .samples.statistics import StatisticsSet
 from .types import (
     Cell,
     Comparison,
@@ -51,6 +53,7 @@ def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> 
         *sorted(_detectability(scored, bench), key=lambda e: isinstance(e, Matrix)),
         _classes(scored),
         _neighbours(scored, comparison),
+        *attribution_exhibits(scored, _show),
     ]
     return tuple(e for e in found if e is not None)
 
@@ -82,7 +85,8 @@ def _show(sample: Sample, owner: str) -> Picture | str:
 def _grid(scored: Sequence[Scored], comparison: Comparison) -> Grid:
     count = SHOWN[comparison.modality]
     real = scored[0].sides.real
-    lines = [] if real is None else [(f"real: {real.samples.name}", _first(real, count))]
+    shown = real is not None and not isinstance(real.samples, StatisticsSet)
+    lines = [(f"real: {real.samples.name}", _first(real, count))] if real is not None and shown else []
     lines += [(s.entrant.name, _first(s.sides.fake, count)) for s in scored]
     rule = f"The first {count} samples of each subject in the order they were drawn or listed; none was picked by hand."
     if any(s.entrant.generator for s in scored):
@@ -168,7 +172,7 @@ def _classes(scored: Sequence[Scored]) -> Table | None:
         return None
     rows = []
     real = scored[0].sides.real
-    if real is not None and name in real.features:
+    if real is not None and name in real.features and len(real.features[name].rows):
         rows.append((f"real: {real.samples.name}", *_class_row(real.features[name])))
     rows += [(s.entrant.name, *_class_row(s.sides.fake.features[name])) for s in scored]
     logits = scored[0].sides.fake.features[name].head("logits").rows

@@ -1,27 +1,35 @@
 """The only place where a network meets a sample set: decode, prepare, batch, device, memory, progress.
 
 Each sample is decoded once and prepared once for every instrument asked for, in loader threads (Pillow and torch let go
-of the interpreter lock); prepared tensors of one shape are batched together; each instrument sees each sample once.
-Rows are kept by content, so a second measurement of the same samples with the same instrument reads them back.
+of the interpreter lock); each instrument sees each sample once. Which samples share a batch depends on their positions
+and shapes alone: samples are taken in stretches of four batches, and a stretch leaves nothing waiting. So several
+processes that share a set by stretches (`evalkit.sharing`) get the same rows as one, to the bit. Rows are kept by
+content: a second measurement of the same samples with the same instrument reads them back.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .cache import Cache, digest_of
-from .errors import BadRows, ModalityMismatch, NothingToEvaluate, RunFailed, UnreadableSample
+from .errors import BadRows, ModalityMismatch, NothingToEvaluate, RunFailed, UnreadableSample, UsageError
 from .hardware import is_out_of_memory
+from .rows import Rows
 from .samples import select
-from .types import Excluded, Extractor, Features, Progress, Sample, SampleSet
+from .sharing import Alone, Team
+from .types import Arranging, Excluded, Extractor, Features, Progress, Sample, SampleSet, Unrounded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CHECKED = 4096  # rows looked at once for NaN
 
 
 class Silence:
@@ -41,6 +49,12 @@ class Bench:
     progress: Progress = field(default_factory=Silence)
     batch_size: int = 64
     workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    team: Team = field(default_factory=Alone)
+
+    @property
+    def stretch(self) -> int:
+        """How many samples, by position, are measured before nothing may be left waiting for a batch."""
+        return 4 * self.batch_size
 
 
 @dataclass(frozen=True)
@@ -83,8 +97,42 @@ def measure(samples: SampleSet, instruments: Sequence[Extractor], bench: Bench) 
     for instrument in instruments:
         entry = stored[instrument.digest]
         assert entry is not None
-        features[instrument.name] = Features(entry[0], instrument.digest, readable, instrument.heads)
+        about = getattr(instrument, "about", {})
+        features[instrument.name] = Features(entry[0], instrument.digest, readable, instrument.heads, about)
     return Measured(readable, features, excluded)
+
+
+def measure_unrounded(samples: SampleSet, images: Iterable[Tensor], instrument: Extractor, bench: Bench) -> Features:
+    """Rows of images that were not rounded to whole grey levels, float32 [N, D] on the CPU, in order; not cached.
+
+    images: batches float32 [B, 3, H, W] in grey levels 0..255, one image for each of the N `samples`, which name them.
+    Raises UsageError when the instrument sees whole grey levels only, and BadRows and RunFailed as `measure` does.
+    """
+    instrument.to(bench.device)
+    bench.progress.start(f"{samples.name}: {instrument.name}", len(samples))
+    with Rows(len(samples), bench.cache.root) as table:
+        queue, n = _Queue(_Seeing(instrument), bench, table), 0
+        for image in (image for batch in images for image in batch):
+            queue.add(n, image)
+            n += 1
+            bench.progress.advance()
+        queue.close(len(samples))
+        rows = table.taken(n)
+    bench.progress.finish()
+    _check_finite(instrument, rows, samples, range(n))
+    return Features(rows, instrument.digest, samples, instrument.heads, getattr(instrument, "about", {}))
+
+
+def taken(features: Features, keep: Sequence[int]) -> Features:
+    """The rows and samples at the positions `keep`, in that order."""
+    return replace(features, rows=features.rows[list(keep)], samples=select(features.samples, keep))
+
+
+def narrowed_to(side: Measured, keep: Sequence[int]) -> Measured:
+    """The samples at the positions `keep` with their rows: no network runs again."""
+    samples = select(side.samples, keep)
+    features = {name: replace(f, rows=f.rows[list(keep)], samples=samples) for name, f in side.features.items()}
+    return Measured(samples, features, side.excluded)
 
 
 def nothing_measured(samples: SampleSet) -> Features:
@@ -136,40 +184,58 @@ def _pass(
     samples: SampleSet, instruments: Sequence[Extractor], bench: Bench
 ) -> tuple[list[Tensor], list[int], tuple[Excluded, ...]]:
     """One pass over the samples for all instruments."""
-    import torch
-
     for instrument in instruments:
         instrument.to(bench.device)
-    queues = [_Queue(instrument, bench) for instrument in instruments]
+    start, stop = bench.team.share(len(samples), bench.stretch)
     names = ", ".join(i.name for i in instruments) or "reading"
-    bench.progress.start(f"{samples.name}: {names}", len(samples))
-    kept: list[int] = []
-    excluded: list[Excluded] = []
-    for position, sample, prepared in _prepared(samples, instruments, bench.workers, 4 * bench.batch_size):
-        if isinstance(prepared, UnreadableSample):
-            excluded.append(Excluded(sample.id, str(prepared)))
-        else:
-            for queue, tensor in zip(queues, prepared, strict=True):
-                queue.add(len(kept), tensor)
-            kept.append(position)
-        bench.progress.advance()
-    tables = [queue.table(len(kept)) if kept else torch.empty(0, 0) for queue in queues]
-    bench.progress.finish()
-    for instrument, table in zip(instruments, tables, strict=True):
-        bad = (~torch.isfinite(table)).any(dim=1).nonzero().flatten().tolist()
-        if bad:
-            first = tuple(samples)[kept[bad[0]]].id
-            raise BadRows(
-                f"{instrument.name} gave NaN or infinite rows for {len(bad)} samples, first {first!r}; exclude them"
-            )
-    return tables, kept, tuple(excluded)
+    bench.progress.start(f"{samples.name}: {names}", stop - start)
+    with ExitStack() as stack:
+        tables = [stack.enter_context(Rows(stop - start, bench.cache.root)) for _ in instruments]
+        queues = [_Queue(i, bench, table) for i, table in zip(instruments, tables, strict=True)]
+        kept: list[int] = []
+        excluded: list[Excluded] = []
+        for position, sample, prepared in _prepared(samples, instruments, bench, start, stop):
+            if (position - start) % bench.stretch == 0:
+                for queue in queues:
+                    queue.flush()
+            if isinstance(prepared, UnreadableSample):
+                excluded.append(Excluded(sample.id, str(prepared)))
+            else:
+                for queue, tensor in zip(queues, prepared, strict=True):
+                    queue.add(len(kept), tensor)
+                kept.append(position)
+            bench.progress.advance()
+        for queue in queues:
+            queue.close(len(kept))
+        bench.progress.finish()
+        whole = [bench.team.joined(table.taken(len(kept)), bench.cache.root) for table in tables]
+    kept, excluded = bench.team.together(kept), bench.team.together(excluded)
+    for instrument, table in zip(instruments, whole, strict=True):
+        _check_finite(instrument, table, samples, kept)
+    return whole, kept, tuple(excluded)
+
+
+def _check_finite(instrument: Extractor, table: Tensor, samples: SampleSet, kept: Sequence[int]) -> None:
+    """Raise BadRows, naming the first sample, when a row holds NaN or infinity."""
+    bad = [
+        start + int(i)
+        for start in range(0, len(table), CHECKED)
+        for i in (~table[start : start + CHECKED].isfinite().all(dim=1)).nonzero()
+    ]
+    if bad:
+        first = tuple(samples)[kept[bad[0]]].id
+        raise BadRows(
+            f"{instrument.name} gave NaN or infinite rows for {len(bad)} samples, first {first!r}; exclude them"
+        )
 
 
 Prepared = tuple[int, Sample, "list[Tensor] | UnreadableSample"]
 
 
-def _prepared(samples: SampleSet, instruments: Sequence[Extractor], workers: int, ahead: int) -> Iterator[Prepared]:
-    """Samples decoded and prepared in order, at most `ahead` in flight."""
+def _prepared(
+    samples: SampleSet, instruments: Sequence[Extractor], bench: Bench, start: int, stop: int
+) -> Iterator[Prepared]:
+    """The samples from `start` to `stop`, decoded and prepared in order, at most one stretch of them in flight."""
 
     def work(sample: Sample) -> list[Tensor] | UnreadableSample:
         try:
@@ -178,12 +244,12 @@ def _prepared(samples: SampleSet, instruments: Sequence[Extractor], workers: int
         except UnreadableSample as error:
             return error
 
-    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="evalkit-loader")
+    pool = ThreadPoolExecutor(max(1, bench.workers), thread_name_prefix="evalkit-loader")
     waiting: deque[tuple[int, Sample, Future[Any]]] = deque()
     try:
-        for position, sample in enumerate(samples):
+        for position, sample in enumerate(islice(samples, start, stop), start):
             waiting.append((position, sample, pool.submit(work, sample)))
-            if len(waiting) >= ahead:
+            if len(waiting) >= bench.stretch:
                 first = waiting.popleft()
                 yield first[0], first[1], first[2].result()
         while waiting:
@@ -193,40 +259,58 @@ def _prepared(samples: SampleSet, instruments: Sequence[Extractor], workers: int
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Queue:
-    """Prepared tensors of one instrument, waiting by shape until a batch is full."""
+class _Seeing:
+    """An instrument that is given images, not rounded, where others are given what they prepared of samples."""
 
-    def __init__(self, instrument: Extractor, bench: Bench) -> None:
+    def __init__(self, instrument: Extractor) -> None:
+        if not isinstance(instrument, Unrounded):
+            raise UsageError(f"{instrument.name} sees whole grey levels only; take lpips")
+        self.name, self.instrument, self.batch_of = instrument.name, instrument, instrument.batch_of
+
+    def arrange(self, prepared: Sequence[Tensor]) -> Tensor:
+        import torch
+
+        return self.batch_of(torch.stack(list(prepared)))
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        return self.instrument(batch)
+
+
+class _Queue:
+    """Prepared tensors of one instrument, waiting until a batch is full: by shape, unless it arranges them itself."""
+
+    def __init__(self, instrument: Extractor | _Seeing, bench: Bench, table: Rows) -> None:
         self.instrument = instrument
         self.device = bench.device
         self.size = bench.batch_size
+        self.table = table
         self.waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
-        self.rows: list[tuple[int, Tensor]] = []
+        self.underway: tuple[list[int], Tensor] | None = None
 
     def add(self, position: int, tensor: Tensor) -> None:
-        line = self.waiting.setdefault(tuple(tensor.shape), [])
+        key = () if isinstance(self.instrument, Arranging) else tuple(tensor.shape)
+        line = self.waiting.setdefault(key, [])
         line.append((position, tensor))
         if len(line) >= self.size:
-            self._run(self.waiting.pop(tuple(tensor.shape)))
+            self._run(self.waiting.pop(key))
 
-    def table(self, n: int) -> Tensor:
-        """All rows in sample order."""
-        import torch
+    def flush(self) -> None:
+        """Leave nothing waiting."""
+        for key in list(self.waiting):
+            self._run(self.waiting.pop(key))
 
-        for line in self.waiting.values():
-            self._run(line)
-        self.waiting.clear()
-        self.rows.sort(key=lambda entry: entry[0])
-        if len(self.rows) != n:
-            raise RunFailed(f"{self.instrument.name} gave {len(self.rows)} rows for {n} samples")
-        return torch.stack([row for _, row in self.rows])
+    def close(self, n: int) -> None:
+        """Finish the table: n rows, one a sample."""
+        self.flush()
+        self._settle()
+        if self.table.written != n:
+            raise RunFailed(f"{self.instrument.name} gave {self.table.written} rows for {n} samples")
 
     def _run(self, line: list[tuple[int, Tensor]]) -> None:
-        import torch
-
         try:
-            batch = torch.stack([tensor for _, tensor in line]).to(self.device)
-            rows = self.instrument(batch).to("cpu", torch.float32)
+            rows = self.instrument(self._batch([tensor for _, tensor in line]))
+            # A GPU works on this batch while the rows of the one before are brought back.
+            self._settle()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -241,4 +325,25 @@ class _Queue:
             for start in range(0, len(line), half):
                 self._run(line[start : start + half])
             return
-        self.rows.extend((position, row) for (position, _), row in zip(line, rows, strict=True))
+        if len(rows) != len(line):
+            raise RunFailed(f"{self.instrument.name} gave {len(rows)} rows for {len(line)} samples")
+        self.underway = ([position for position, _ in line], rows)
+
+    def _batch(self, tensors: list[Tensor]) -> Tensor:
+        import torch
+
+        if isinstance(self.instrument, Arranging):
+            return self.instrument.arrange([self._sent(tensor) for tensor in tensors])
+        return self._sent(torch.stack(tensors))
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """On the device; from page-locked memory a GPU fetches it while the next is made ready."""
+        if self.device.startswith("cuda") and not tensor.is_cuda:
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _settle(self) -> None:
+        if self.underway is not None:
+            positions, rows = self.underway
+            self.table.put(positions, rows)
+            self.underway = None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .errors import BadSetting
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 Command = Callable[..., Any]
 
@@ -38,6 +43,10 @@ def scoring(command: Command) -> Command:
             "--metrics", "-m", metavar="M", multiple=True, help="metric@instrument; repeat or separate by commas."
         ),
         click.option("--n", type=int, help="Samples a subject (default: as many as the real ones, at most 10,000)."),
+        click.option("--set", "given", metavar="METRIC.KEY=VALUE", multiple=True, help="A metric's setting: prdc.k=3."),
+        click.option("--per-group", is_flag=True, help="Every number again for each group (class folder, label)."),
+        click.option("--attribution", is_flag=True, help="What each sample adds to the numbers that know it (fid)."),
+        click.option("--strict", is_flag=True, help="What is odd about the files of a set is an error."),
         click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else."),
     ]
     for option in reversed(options):
@@ -54,18 +63,23 @@ class Run:
         from .measurement import Bench
         from .progress import TerminalProgress
         from .settings import resolve
+        from .sharing import team
 
         names = [part.strip() for given in options.pop("metrics", ()) for part in given.split(",") if part.strip()]
         quiet, no_cache, config = options.pop("quiet"), options.pop("no_cache"), options.pop("config")
         keys = ("seed", "device", "batch_size", "workers", "n")
-        self.settings = resolve({"metrics": tuple(names), **{k: options.pop(k, None) for k in keys}}, file=config)
-        self.progress = TerminalProgress(quiet=quiet)
+        given: dict[str, Any] = {"metrics": tuple(names), **{k: options.pop(k, None) for k in keys}}
+        given.update({k: options.pop(k, False) or None for k in ("per_group", "attribution", "strict")})
+        self.settings = resolve(given, file=config)
+        self.settings = with_metric_settings(self.settings, options.pop("given", ()))
+        self.progress = TerminalProgress(quiet=quiet or int(os.environ.get("RANK", "0")) > 0)
         extra = {} if self.settings.workers is None else {"workers": self.settings.workers}
         self.bench = Bench(
             device=resolve_device(self.settings.device),
             cache=Cache(None if no_cache else default_root()),
             progress=self.progress,
             batch_size=self.settings.batch_size,
+            team=team(),
             **extra,
         )
 
@@ -74,6 +88,17 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.progress.close()
+
+
+def with_metric_settings(settings: Settings, pairs: tuple[str, ...]) -> Settings:
+    """Settings of metrics given as METRIC.KEY=VALUE, over those of the configuration."""
+    tables = {name: dict(table) for name, table in settings.metric.items()}
+    for path, value in controls_of(pairs).items():
+        name, dot, key = path.partition(".")
+        if not dot or not key:
+            raise BadSetting(f"--set {path}={value}; expected METRIC.KEY=VALUE, such as prdc.k=3")
+        tables.setdefault(name, {})[key] = value
+    return replace(settings, metric=tables)
 
 
 def controls_of(pairs: tuple[str, ...]) -> dict[str, Any]:

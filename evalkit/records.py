@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from .cache import beside
 from .errors import BadRecord, UnwritableOutput
-from .types import Excluded, MetricResult, Reference, RunRecord, Subject
+from .types import Excluded, MetricResult, Reference, RunRecord, Share, Subject
 
 RUN_SCHEMA = "evalkit.run/1"
 
@@ -20,6 +20,8 @@ def to_json(record: RunRecord) -> dict[str, Any]:
     """The record as plain JSON types, fields in a fixed order, absent values left out."""
     body = cast(dict[str, Any], _plain(record))
     ordered = {"schema": body.pop("schema"), **body}
+    if ordered["attribution"] is None:
+        del ordered["attribution"]
     for result in ordered["results"]:
         if result["low"] is None or result["high"] is None:
             del result["low"], result["high"]
@@ -94,7 +96,12 @@ def _record(body: dict[str, Any]) -> RunRecord:
         environment=dict(body["environment"]),
         excluded=tuple(Excluded(e["id"], e["reason"]) for e in body.get("excluded", ())),
         warnings=tuple(str(w) for w in body.get("warnings", ())),
+        attribution=_attribution(body.get("attribution")),
     )
+
+
+def _attribution(body: dict[str, Any] | None) -> dict[str, tuple[Share, ...]] | None:
+    return None if body is None else {str(name): tuple(Share(**s) for s in shares) for name, shares in body.items()}
 
 
 def _reference(body: dict[str, Any] | None) -> Reference | None:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from .errors import EvalkitError, RunFailed, UnknownName
+from .errors import BadSetting, EvalkitError, RunFailed, UnknownName
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Door:
         return sorted({*self._targets, *self._added})
 
     def __contains__(self, name: object) -> bool:
-        return name in self._added or name in self._targets
+        return name in self._added or str(name).partition(":")[0] in self._targets
 
     def add(self, name: str, part: Any) -> None:
         """Make `part` known as `name` in this process; EvalkitError when the name is taken."""
@@ -59,16 +60,25 @@ class Door:
         self._added[name] = part
 
     def get(self, name: str) -> Any:
-        """The part called `name`; UnknownName with the nearest one when there is none."""
+        """The part called `name`; UnknownName with the nearest one when there is none.
+
+        `inception:tf1` is the part `inception`, made with the variant "tf1".
+        """
         if name in self._added:
             return self._added[name]
-        if name not in self._targets:
+        stem, colon, variant = name.partition(":")
+        if stem not in self._targets:
             raise UnknownName(self.kind, name, self.names())
-        module, _, attribute = self._targets[name].partition(":")
+        module, _, attribute = self._targets[stem].partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            part = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise RunFailed(f"the {self.kind} {name!r} ({self._targets[name]}) cannot be loaded: {error}") from error
+            raise RunFailed(f"the {self.kind} {stem!r} ({self._targets[stem]}) cannot be loaded: {error}") from error
+        if colon and not isinstance(part, type):
+            raise UnknownName(self.kind, name, self.names())
+        if colon and not inspect.signature(part).parameters:
+            raise BadSetting(f"the {self.kind} {stem!r} has no variants; write {stem!r} for {name!r}")
+        return partial(part, variant) if colon else part
 
     def listings(self) -> Iterator[Listing]:
         """Each part with its first sentence and declared facts, read from its source without importing it."""

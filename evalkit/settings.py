@@ -1,7 +1,8 @@
 """Configuration: command line > EVALKIT_* > evalkit.toml or [tool.evalkit] in pyproject.toml > defaults.
 
-Keys: device, seed, n, batch_size, workers, metrics (a list), and tables [metric.NAME] with a metric's settings, such as
-`[metric.kid] degree = 3`. The table [gate] belongs to the gate. An unknown key is an error with the nearest name.
+Keys: device, seed, n, batch_size, workers, metrics (a list), per_group, attribution, strict (true or false), and tables
+[metric.NAME] with a metric's settings, such as `[metric.kid] degree = 3`. The table [gate] belongs to the gate. An
+unknown key is an error with the nearest name.
 """
 
 from __future__ import annotations
@@ -27,16 +28,21 @@ class Settings:
     workers: int | None = None
     metrics: tuple[str, ...] = ()
     metric: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    per_group: bool = False
+    attribution: bool = False
+    strict: bool = False
 
     def plain(self) -> dict[str, Any]:
         """As it is stored in a record: only what decides numbers, and only where it is set."""
         kept = {"seed": self.seed, "n": self.n, "metrics": list(self.metrics), "metric": dict(self.metric)}
+        kept.update(per_group=self.per_group or None, strict=self.strict or None)
         return {k: v for k, v in kept.items() if v not in (None, [], {})}
 
 
+_SWITCHES = ("per_group", "attribution", "strict")
 _INTEGERS = {"seed": 0, "n": 1, "batch_size": 1, "workers": 1}
 # Read elsewhere: where the cache lies, whether downloads are allowed, whether errors show their traceback.
-_OTHER_ENVIRONMENT = {"EVALKIT_CACHE", "EVALKIT_OFFLINE", "EVALKIT_TRACEBACK", "EVALKIT_TEST_DATA"}
+_OTHER_ENVIRONMENT = {"EVALKIT_CACHE", "EVALKIT_OFFLINE", "EVALKIT_WEIGHTS", "EVALKIT_TRACEBACK", "EVALKIT_TEST_DATA"}
 
 
 def resolve(given: Mapping[str, Any], folder: Path | None = None, file: Path | None = None) -> Settings:
@@ -93,6 +99,10 @@ def _checked(key: str, value: Any) -> Any:
         if isinstance(value, float | bool) or number < _INTEGERS[key]:
             raise BadSetting(f"{key} = {value!r}; expected a whole number, at least {_INTEGERS[key]}")
         return number
+    if key in _SWITCHES:
+        if str(value).lower() not in ("true", "false", "1", "0"):
+            raise BadSetting(f"{key} = {value!r}; expected true or false")
+        return str(value).lower() in ("true", "1")
     if key == "metrics":
         if isinstance(value, str) or not all(isinstance(v, str) for v in value):
             raise BadSetting(f"metrics = {value!r}; expected a list of names")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
-from .board import compared, score_all
+from .board import Wishes, compared, score_all
 from .comparison import instrument_digests
 from .detection import fitted, pooled
 from .entrants import (
@@ -23,15 +23,19 @@ from .entrants import (
     training_data,
 )
 from .errors import BadSetting, Inconclusive, TooFewSamples, UnwritableOutput, UsageError
-from .evaluation import instruments, is_inconclusive, plan
+from .evaluation import is_inconclusive
+from .explaining import explain as why
 from .generation import generate as draw
 from .generation import load_generator, write_samples
 from .hardware import environment
 from .measurement import Bench
+from .planning import default_metrics, instruments, plan
 from .publishing import ReportFolder, check_outputs, publish_model, write_outputs
 from .records import read_record
 from .samples import open_samples
+from .samples.statistics import StatisticsSet
 from .settings import Settings
+from .sharing import Alone, HelperDone
 from .suite import SUITE, Chapter
 from .types import Comparison, Detector, Generator, Leaderboard, Modality, RunRecord
 
@@ -75,6 +79,8 @@ def compare(
     else:
         if real is not None or train is not None or baseline is not None:
             raise UsageError("--real, --train and --baseline need subjects: evalkit compare SUBJECT ... --real SOURCE")
+        if bench.team.rank:
+            raise HelperDone
         comparisons = [_chapter(modality, chapter, settings, bench, done) for modality, chapter in SUITE.items()]
         title = "The embedded suite"
     board = Leaderboard(
@@ -83,6 +89,15 @@ def compare(
     if folder is not None:
         folder.finish(board)
     return board
+
+
+def explain(records: Sequence[Path | str]) -> tuple[str, ...]:
+    """Why the numbers of two run records differ, in words; UsageError unless exactly two records are given."""
+    if len(records) != 2 or not all(_is_record(r) for r in records):
+        raise UsageError(
+            f"--explain compares two run records (.json); given {len(records)}: {', '.join(map(str, records))}"
+        )
+    return why(*(read_record(Path(r)) for r in records))
 
 
 def score(
@@ -216,25 +231,34 @@ def _one_board(
             done(record)
         return board
     reference = open_source(real, bench, split="heldout")
-    if len(reference) < 2:
+    if len(reference) < 2 and not isinstance(reference, StatisticsSet):
         raise TooFewSamples(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
     training = training_data(real, train_source, reference.modality, bench)
     generators = [is_generator(s) for s in live]
+    if any(generators) and not isinstance(bench.team, Alone):
+        raise UsageError("several processes share samples that are there; generate them first: evalkit generate")
+    names, notes = (settings.metrics, ()) if settings.metrics else default_metrics(reference.modality)
     tasks = plan(
-        settings.metrics or None,
+        names,
         reference.modality,
+        by_default=not settings.metrics,
         with_train=training is not None,
         with_timing=all(generators),
+        with_prompts=not any(generators),
+        only_moments=isinstance(reference, StatisticsSet) and reference.statistics.rows is None,
         settings=settings.metric,
     )
     instruments(tasks, reference.modality)
-    count = settings.n or min(len(reference), MOST_BY_DEFAULT)
+    count = settings.n or min(len(reference) or MOST_BY_DEFAULT, MOST_BY_DEFAULT)
     seed = settings.seed
     entrants = [as_entrant(s, real, training, count, seed, bench, reference.modality) for s in live]
     if settings.n is not None:
         entrants = [limited(e, settings.n, seed) for e in entrants]
     entrants = named_apart(entrants, [r.subject.name for r in stored])
-    finished = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
+    wishes = Wishes(settings.per_group, settings.attribution, settings.strict, notes=notes)
+    finished = score_all(
+        entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done, wishes=wishes
+    )
     for record in stored:
         done(record)
     return compared(finished, bench, [*stored, *others])
@@ -253,7 +277,10 @@ def _chapter(modality: Modality, chapter: Chapter, settings: Settings, bench: Be
     entrants = [as_entrant(g, chapter.data, training, count, seed, bench, modality) for g in chapter.generators]
     if chapter.fresh_lessons:
         entrants = [replace(e, lesson=lesson(e, training, seed, bench)) for e in entrants]
-    finished = score_all(entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done)
+    wishes = Wishes(settings.per_group, settings.attribution, with_lint=False)
+    finished = score_all(
+        entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done, wishes=wishes
+    )
     return replace(compared(finished, bench), title=chapter.title)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import BadSource, TooFewSamples, UnreadableSample
+from evalkit.errors import BadSetting, BadSource, TooFewSamples, UnreadableSample
 from evalkit.types import Batch, Progress, SampleSet
 
 from ._family import Family
@@ -183,3 +183,33 @@ class ImageFamily(Family):
     @abstractmethod
     def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
         """Images in 0..1 [B, C, H, W] of the classes `labels` [B]."""
+
+
+class CodeFamily(ImageFamily):
+    """A family whose image is a function of a class and of a code z ~ N(0, I)."""
+
+    @property
+    @abstractmethod
+    def latent_size(self) -> int:
+        """How many numbers a code has."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of the codes z [B, latent_size], float32 [B, 3, H, W] in 0..255, code i of class i in turn.
+
+        Neither rounded nor snapped to the training levels as samples are: a small step of the code has to show.
+        Raises BadSetting before `fit`.
+        """
+        if not self._trained_on:
+            raise BadSetting(f"{self.name} has learned nothing yet; call fit or load before decode")
+        labels = self._look.cycle(0, len(z)).to(self._device)
+        with torch.no_grad():
+            x = self._decoded(z.to(self._device, torch.float32), labels)
+        return x.clamp(0, 1).expand(-1, 3, -1, -1) * 255
+
+    def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
+        z = torch.randn(len(labels), self.latent_size, generator=rng).to(labels.device)
+        return self._decoded(z, labels)
+
+    @abstractmethod
+    def _decoded(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Images in 0..1 [B, C, H, W] of the codes z [B, latent_size] and the classes `labels` [B]."""

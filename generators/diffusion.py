@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evalkit.errors import BadSetting
 from evalkit.types import Control, Progress
 
-from ._images import ImageFamily, Look
+from ._images import CodeFamily, Look
 from ._training import Ema, announced, descend, isolated
 
 T = 1000
@@ -124,7 +125,7 @@ class UNet(nn.Module):
         return out[:, :, : self.height, : self.width]
 
 
-class Diffusion(ImageFamily):
+class Diffusion(CodeFamily):
     """Class-conditional DDPM with a DDIM sampler for images up to 64x64."""
 
     name = "diffusion"
@@ -167,9 +168,23 @@ class Diffusion(ImageFamily):
         width = int(self._settings["width"]) // 64 * 64
         return Mlp(look, width) if look.is_small else UNet(look, width)
 
+    @property
+    def latent_size(self) -> int:
+        """x_T is the code: with eta = 0 the sampler is a function of it (Song et al. 2021, sec. 5.3)."""
+        return math.prod(self._look.shape)
+
     def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
-        eta, path, abar = float(self._settings["eta"]), times(int(self._settings["steps"])), schedule().tolist()
         x = torch.randn(len(labels), *self._look.shape, generator=rng).to(labels.device)
+        return self._denoised(x, labels, rng)
+
+    def _decoded(self, z: Tensor, labels: Tensor) -> Tensor:
+        if float(self._settings["eta"]) > 0:
+            raise BadSetting("diffusion with eta > 0 puts noise back: no function of a code; set eta=0")
+        return self._denoised(z.view(-1, *self._look.shape), labels, torch.Generator())
+
+    def _denoised(self, x: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
+        """Images in 0..1 at the end of the sampler's way from x_T = x; what noise eta puts back comes from `rng`."""
+        eta, path, abar = float(self._settings["eta"]), times(int(self._settings["steps"])), schedule().tolist()
         for t, earlier in pairwise(path):
             a, a_earlier = abar[t], abar[earlier]
             epsilon = self._net(x, torch.full_like(labels, t), labels)

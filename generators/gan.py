@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from evalkit.types import Control, Progress
 
-from ._images import ImageFamily, Look
+from ._images import CodeFamily, Look
 from ._training import Ema, announced, descend, isolated
 
 LATENT = 32
@@ -107,7 +107,7 @@ class Discriminator(nn.Module):
         return out
 
 
-class Gan(ImageFamily):
+class Gan(CodeFamily):
     """Class-conditional GAN for images up to 64x64."""
 
     name = "gan"
@@ -154,7 +154,10 @@ class Gan(ImageFamily):
     def _build(self, look: Look) -> nn.Module:
         return Generator(look, int(self._settings["width"]))
 
-    def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
-        z = torch.randn(len(labels), LATENT, generator=rng).to(labels.device)
+    @property
+    def latent_size(self) -> int:
+        return LATENT
+
+    def _decoded(self, z: Tensor, labels: Tensor) -> Tensor:
         x: Tensor = self._net(z, F.one_hot(labels, self._look.kinds).float())
         return (x + 1) / 2

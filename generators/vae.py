@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from evalkit.types import Control, Progress
 
-from ._images import ImageFamily, Look
+from ._images import CodeFamily, Look
 from ._training import Ema, announced, descend, isolated
 
 EMA_DECAY = 0.99
@@ -77,7 +77,7 @@ class Autoencoder(nn.Module):
         return x[:, :, : self.shape[1], : self.shape[2]]
 
 
-class Vae(ImageFamily):
+class Vae(CodeFamily):
     """Class-conditional variational autoencoder for images up to 64x64."""
 
     name = "vae"
@@ -118,7 +118,10 @@ class Vae(ImageFamily):
     def _build(self, look: Look) -> Autoencoder:
         return Autoencoder(look, int(self._settings["width"]), int(self._settings["latent"]))
 
-    def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
+    @property
+    def latent_size(self) -> int:
+        return int(self._settings["latent"])
+
+    def _decoded(self, z: Tensor, labels: Tensor) -> Tensor:
         assert isinstance(self._net, Autoencoder)
-        z = torch.randn(len(labels), self._net.latent, generator=rng).to(labels.device)
         return self._net.decode(z, F.one_hot(labels, self._look.kinds).float()).sigmoid()

@@ -13,6 +13,10 @@ from PIL import Image
 from evalkit.cli import run
 
 
+# The suite fetches nothing: a test that wants the network switched on says so itself.
+os.environ.setdefault("EVALKIT_OFFLINE", "1")
+
+
 def picture(path: Path, seed: int, shift: int = 0, size: int = 12) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 200, (size, size, 3)) + shift
@@ -25,6 +29,10 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [k for k in os.environ if k.startswith("EVALKIT_") and k != "EVALKIT_TEST_DATA"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    # Whatever weights lie in this user's own folders, a test sees none of them and fetches none.
+    monkeypatch.setenv("EVALKIT_OFFLINE", "1")
+    for name in ("HOME", "TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("at_home")
 def test_list_shows_defaults_controls_and_origin(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list"]) == 0
     shown = capsys.readouterr().out
-    for word in ("METRICS", "EXTRACTORS", "DETECTORS", "GENERATORS", "REPORTS", "fid@random_conv", "temperature=1.0"):
+    for word in ("METRICS", "EXTRACTORS", "DETECTORS", "GENERATORS", "REPORTS", "fid@inception", "temperature=1.0"):
         assert word in shown
     assert run(["list", "metrics", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)["metrics"]

@@ -22,7 +22,7 @@ from evalkit.metrics.detection import (
     tpr_at_fpr,
     true_positive_rate,
 )
-from evalkit.metrics.frechet import _by_columns, _by_rows, _centred, fid, frechet_distance, frechet_estimate
+from evalkit.metrics.frechet import fid, frechet_distance, frechet_estimate
 from evalkit.metrics.kernel import kernel_distance, kernel_estimate, kid
 from evalkit.metrics.memorization import memorization, memorization_estimate
 from evalkit.metrics.neighbours import neighbour_estimates, prdc
@@ -102,26 +102,15 @@ def test_fid_worsens_with_shift_and_with_collapse():
     assert frechet_distance(real, normal(300, 16, 1, scale=0.1)) > by_shift[0]
 
 
-def test_both_ways_of_fid_agree_on_constant_columns():
-    real, fake = normal(90, 20, 0).double(), normal(80, 20, 1, 2.0).double()
-    real[:, :5] = 0
-    fake[:, 3:9] = 7
-    _, X, Y = _centred(real, fake)
-    for a, b in ((X, Y), (Y, X)):
-        rows, columns = _by_rows(a, b, True), _by_columns(a, b, True)
-        assert rows.trace == pytest.approx(columns.trace, rel=1e-6)
-        assert torch.allclose(rows.real, columns.real, rtol=1e-5, atol=1e-9)
-        assert torch.allclose(rows.fake, columns.fake, rtol=1e-5, atol=1e-9)
-
-
 @pytest.mark.parametrize(("n", "d"), [(400, 8), (60, 100)])
 def test_fid_interval_agrees_with_deleting_samples(n, d):
     spread = torch.arange(1, d + 1) ** -0.7
     real, fake = normal(n, d, 0) * spread, normal(n, d, 1, 1.5, 0.3) * spread
-    delta = frechet_estimate(real, fake)
+    found = frechet_estimate(real, fake)
     deleted = group_jackknife(lambda k: {"": frechet_distance(real[k[0]], fake[k[1]])}, [n, n], groups=n)[""]
-    assert delta.method == "delta"
-    assert delta.high - delta.low == pytest.approx(deleted.high - deleted.low, rel=0.15)
+    assert found.method == "jackknife"
+    # Narrower by what the jackknife counts twice: at most half of its variance.
+    assert 0.7 < (found.high - found.low) / (deleted.high - deleted.low) < 1
 
 
 @settings(max_examples=25, deadline=None)
@@ -243,17 +232,6 @@ def test_prdc_roles_are_not_swapped():
     assert four(real, noise)["precision"] < 0.2
 
 
-def test_prdc_interval_is_the_group_jackknife(monkeypatch):
-    """One pass gives exactly what deleting the same groups and starting again gives."""
-    real, fake = normal(66, 4, 0), normal(71, 4, 1, 0.8, 0.3)
-    brute = group_jackknife(lambda k: four(real[k[0]], fake[k[1]], k=3), [66, 71])
-    monkeypatch.setattr("evalkit.metrics.neighbours.BLOCK", 17)
-    for part, found in neighbour_estimates(real, fake, k=3).items():
-        top = math.inf if part == "density" else 1
-        assert found.value == pytest.approx(brute[part].value), part
-        assert (found.low, found.high) == pytest.approx((max(0, brute[part].low), min(top, brute[part].high)))
-
-
 @settings(max_examples=20, deadline=None)
 @given(pairs)
 def test_prdc_ranges_and_order(sizes):
@@ -319,7 +297,7 @@ class Rows(Features):
 
 def test_metrics_read_features():
     real, fake, train = (Rows(normal(40, 3, i)) for i in range(3))
-    assert fid(real, fake) == frechet_estimate(real.rows, fake.rows)
+    assert fid(real, fake)[""] == frechet_estimate(real.rows, fake.rows)
     assert kid(real, fake) == kernel_estimate(real.rows, fake.rows)
     assert prdc(real, fake, k=3) == neighbour_estimates(real.rows, fake.rows, k=3)
     assert c2st(real, fake, seed=1) == two_sample_test(real.rows, fake.rows, seed=1)

@@ -87,7 +87,7 @@ def test_memorization_orders_copies_above_fresh_above_far():
 
 
 def test_nearest_is_exact(monkeypatch):
-    monkeypatch.setattr("evalkit.metrics.memorization.BLOCK", 16)
+    monkeypatch.setattr("evalkit.metrics._distances.BLOCK", 16)
     train, rows = normal(90, 7, 0, shift=1000.0), normal(40, 7, 1, shift=1000.0)
     rows[5] = train[33]
     distance, index = nearest(rows, train)

@@ -21,24 +21,37 @@ MAY: dict[str, set[str] | None] = {
     "cache": BASE,
     "hardware": BASE,
     "resample": BASE,
-    "weights": BASE,
+    "assets": set(),
+    "downloads": BASE | {"cache"},
+    "weights": BASE | {"assets", "cache", "downloads"},
+    "weights_commands": BASE | {"progress", "records", "weights"},
     "progress": BASE,
     "settings": BASE,
     "suite": BASE,
     "records": BASE | {"cache"},
-    "samples": BASE | {"cache"},
+    "statistics": BASE | {"cache", "hardware"},
+    "samples": BASE | {"cache", "downloads", "statistics"},
+    "linting": BASE | {"samples"},
     "metrics": BASE | {"resample"},
     "extractors": BASE | {"weights"},
-    "measurement": BASE | {"cache", "hardware", "samples"},
+    "rows": BASE,
+    "sharing": BASE | {"rows"},
+    "measurement": BASE | {"cache", "hardware", "rows", "samples", "sharing"},
     "generation": BASE | {"cache", "hardware", "measurement", "records", "registry", "samples"},
     "detection": BASE | {"cache", "hardware", "measurement", "registry", "samples"},
+    "planning": BASE | {"registry"},
+    "paths": BASE | {"hardware", "measurement", "planning", "samples"},
     "evaluation": BASE
-    | {"cache", "detection", "generation", "hardware", "measurement", "registry", "resample", "samples"},
+    | {"cache", "detection", "generation", "hardware", "measurement", "planning", "resample", "samples"},
     "comparison": BASE,
+    "explaining": BASE | {"comparison"},
     "subjects": BASE | {"detection", "evaluation"},
-    "exhibits": BASE | {"comparison", "detection", "measurement", "metrics", "registry", "subjects"},
+    "attribution": BASE | {"comparison", "subjects"},
+    "exhibits": BASE
+    | {"attribution", "comparison", "detection", "measurement", "metrics", "registry", "samples", "subjects"},
     "board": BASE
-    | {"comparison", "detection", "evaluation", "exhibits", "hardware", "measurement", "samples", "subjects"},
+    | {"comparison", "detection", "evaluation", "exhibits", "hardware", "linting", "measurement", "paths"}
+    | {"planning", "samples", "sharing", "subjects"},
     "entrants": BASE
     | {"board", "cache", "detection", "generation", "hardware", "measurement", "registry", "samples"}
     | {"subjects", "suite"},
@@ -46,7 +59,8 @@ MAY: dict[str, set[str] | None] = {
     "tables": BASE | {"registry"},
     "doctor": BASE | {"cache", "hardware"},
     "judging": BASE | {"cache", "detection", "hardware", "measurement", "publishing", "records", "registry", "samples"},
-    "options": BASE | {"cache", "hardware", "measurement", "progress", "settings"},
+    "summarising": BASE | {"cache", "measurement", "registry", "samples", "statistics"},
+    "options": BASE | {"cache", "hardware", "measurement", "progress", "settings", "sharing"},
     "verbs": None,
     "__init__": None,
     "cli": None,
@@ -133,7 +147,7 @@ def test_metrics_touch_no_file_device_or_screen() -> None:
                 )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["compare", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["compare", "--help"], ["weights", "list"]])
 def test_help_and_list_load_no_torch(arguments: list[str]) -> None:
     code = (
         "import sys; from evalkit.cli import run; code = run(sys.argv[1:]);"

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 BUILTIN: dict[str, str] = {
+    "clip": "evalkit.extractors.clip:Clip",
+    "convnext": "evalkit.extractors.convnext:ConvNeXt",
+    "dinov2": "evalkit.extractors.dinov2:DINOv2",
+    "lpips": "evalkit.extractors.lpips:Lpips",
+    "inception": "evalkit.extractors.inception:Inception",
     "pixels": "evalkit.extractors.pixels:Pixels",
     "random_conv": "evalkit.extractors.random_conv:RandomConv",
     "digits_net": "evalkit.extractors.digits_net:DigitsNet",

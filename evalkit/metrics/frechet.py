@@ -1,114 +1,126 @@
-"""How far the generated features lie from the real ones, both seen as Gaussians: the Frechet distance (FID)."""
+"""How far the generated features lie from the real ones, both seen as Gaussians: the Frechet distance (FID, sFID)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from ..errors import TooFewSamples, UsageError
 from ..resample import around
-from ..types import Estimate, Features, metric
-from ._guards import two_sides
+from ..types import Estimate, Features, Moments, Part, metric
+from ._coupling import Influence, coupled, fitted_trace, influence, pair_variance
+from ._moments import Side, both_sides, side_of
 
 
-@metric(on={"image": "random_conv", "text": "char_ngrams"}, better="lower", unit="squared feature distance", min_n=2)
-def fid(real: Features, fake: Features) -> Estimate:
+@metric(
+    on={"image": "inception", "text": "char_ngrams"},
+    better="lower",
+    unit="squared feature distance",
+    min_n=2,
+    moments=True,
+)
+def fid(real: Features, fake: Features, *, seed: int = 0) -> Mapping[str, Part]:
     """Frechet distance of the real and the generated features, in squared feature units, >= 0.
 
-    Biased upward at small n. Heusel et al. 2017, eq. 6. Interval: delta method on the influence of every sample.
+    Biased upward at small n; the part `unbiased`, made when asked for by name, takes the bias of order 1/n away.
+    seed: of the two halves that `unbiased` cuts each side into. A side may be a statistics file. Heusel et al. 2017,
+    eq. 6. Interval: jackknife over samples.
     """
-    return frechet_estimate(real.rows, fake.rows)
+    sides = _given(real), _given(fake)
+    return {"": frechet_estimate(*sides), "unbiased": lambda: frechet_unbiased(*sides, seed=seed)}
 
 
-def frechet_distance(real_rows: Tensor, fake_rows: Tensor) -> float:
+@metric(on={"image": "inception:spatial"}, better="lower", unit="squared feature distance", min_n=2, moments=True)
+def sfid(real: Features, fake: Features) -> Estimate:
+    """Frechet distance of spatial features, which keep where in the image something is, in squared units, >= 0.
+
+    Biased upward at small n. Nash et al. 2021, "Generating images with sparse representations".
+    """
+    return frechet_estimate(_given(real), _given(fake))
+
+
+def _given(side: Features) -> Tensor | Moments:
+    return side.rows if side.moments is None else side.moments
+
+
+def frechet_distance(real: Tensor | Moments, fake: Tensor | Moments) -> float:
     """Squared 2-Wasserstein distance of the two fitted Gaussians, in squared feature units, >= 0.
 
-    real_rows [N, D], fake_rows [M, D], any float dtype; N, M >= 2; covariances with N - 1 below the line.
-    Raises TooFewSamples and BadRows. Dowson & Landau 1982; Heusel et al. 2017, eq. 6.
+    real [N, D], fake [M, D]: rows of any float dtype, N, M >= 2, which may be mapped from a file and are read block by
+    block; or the moments of either. Covariances with N - 1 below the line. Raises TooFewSamples and BadRows.
+    Dowson & Landau 1982; Heusel et al. 2017, eq. 6.
     """
-    real, fake = two_sides(real_rows, fake_rows)
-    mean_gap, X, Y = _centred(real, fake)
-    coupling = _by_rows(X, Y, False) if min(len(X), len(Y)) <= X.shape[1] else _by_columns(X, Y, False)
-    return _distance(mean_gap, X, Y, coupling)
+    one, other = both_sides(real, fake)
+    return _distance(one, other, fitted_trace(one, other))
 
 
-def frechet_estimate(real_rows: Tensor, fake_rows: Tensor) -> Estimate:
-    """`frechet_distance` with its 95 % interval by the delta method.
+def frechet_estimate(real: Tensor | Moments, fake: Tensor | Moments) -> Estimate:
+    """`frechet_distance` with its 95 % interval, and in `per_sample` the influence of every generated sample.
 
-    The influence of a generated sample y on the distance is 2 dmu.(y - mu2) + (y - mu2)'(I - T)(y - mu2) less its
-    mean, with T the optimal map from the fake to the real Gaussian; of a real sample the mirror image.
+    The influence, float64 [M] with mean zero, is by how much the distance grows per unit of weight moved onto that
+    sample, in squared feature units: positive = the sample costs, and leaving it out would lower the distance by about
+    influence / M. The interval is the jackknife's, leaving out each sample in turn, less the variance it counts twice
+    (Efron & Stein 1981); a side given as moments is taken as fixed. Raises UsageError when both are moments.
     """
-    real, fake = two_sides(real_rows, fake_rows)
-    mean_gap, X, Y = _centred(real, fake)
-    coupling = _by_rows(X, Y, True) if min(len(X), len(Y)) <= X.shape[1] else _by_columns(X, Y, True)
-    value = _distance(mean_gap, X, Y, coupling)
-    # Row i of X and of Y is centred and divided by sqrt(n - 1); the influences are of the rows as they were.
-    n, m = len(X) - 1, len(Y) - 1
-    of_real = -2 * n**0.5 * (X @ mean_gap) + n * (X.square().sum(dim=1) - coupling.real)
-    of_fake = 2 * m**0.5 * (Y @ mean_gap) + m * (Y.square().sum(dim=1) - coupling.fake)
-    variance = of_real.var() / len(X) + of_fake.var() / len(Y)
-    return around(value, float(variance.sqrt()), "delta", low=0.0)
+    one, other = both_sides(real, fake)
+    value, found, pairs = _measured(one, other)
+    twice = sum(side.variance for side in found.values())
+    # Pairs are at most all of what the jackknife sees, and then it sees them twice.
+    variance = max(twice - pairs, twice / 2)
+    return _around(value, variance, found, low=0.0)
 
 
-class _Coupling(NamedTuple):
-    """tr (S1 S2)^(1/2), and for each row z its z'Tz under the optimal map T from its own side to the other."""
+def frechet_unbiased(real: Tensor | Moments, fake: Tensor | Moments, *, seed: int = 0) -> Estimate:
+    """The Frechet distance without its bias of order 1/n, in squared feature units; may come out below zero.
 
-    trace: float
-    real: Tensor
-    fake: Tensor
-
-
-def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """mu2 - mu1, and factors X, Y of the covariances: S1 = X'X, S2 = Y'Y."""
-    mu1, mu2 = real.mean(dim=0), fake.mean(dim=0)
-    return mu2 - mu1, (real - mu1) / (len(real) - 1) ** 0.5, (fake - mu2) / (len(fake) - 1) ** 0.5
-
-
-def _distance(mean_gap: Tensor, X: Tensor, Y: Tensor, coupling: _Coupling) -> float:
-    value = float(mean_gap.square().sum() + X.square().sum() + Y.square().sum()) - 2 * coupling.trace
-    return max(0.0, value)
-
-
-def _by_rows(X: Tensor, Y: Tensor, with_maps: bool) -> _Coupling:
-    """For few rows: tr (S1 S2)^(1/2) is the nuclear norm of X Y', whatever the rank; no D x D matrix is formed.
-
-    With X Y' = U s V', the optimal map T of the fake side satisfies Y T Y' = V s V' on the range of S2.
+    2 F(all) - mean of F(first halves) and F(second halves): both sides are cut in two at random, so a bias in
+    proportion to 1/n cancels (Richardson extrapolation). Below n = 2 D the bias falls more slowly than 1/n, and some of
+    it stays. Raises TooFewSamples under 4 rows a side, UsageError when both sides are moments.
     """
-    cross = X @ Y.T
-    if not with_maps:
-        return _Coupling(float(torch.linalg.svdvals(cross).sum()), X[:, 0], Y[:, 0])
-    U, s, Vh = torch.linalg.svd(cross, full_matrices=False)
-    return _Coupling(float(s.sum()), U.square() @ s, Vh.T.square() @ s)
+    one, other = both_sides(real, fake)
+    cuts = _halves("real", real, seed), _halves("fake", fake, seed + 1)
+    value, found, _ = _measured(one, other)
+    half = [_distance(a, b, fitted_trace(a, b)) for a, b in zip(*cuts, strict=True)]
+    # Pairs within a half cancel and pairs across count double: it is what the jackknife sees of the whole.
+    variance = sum(side.variance for side in found.values())
+    return _around(2 * value - sum(half) / 2, variance, found)
 
 
-def _by_columns(X: Tensor, Y: Tensor, with_maps: bool) -> _Coupling:
-    """For many rows: with S1 = F F', the trace is the sum of the roots of the eigenvalues of F' S2 F.
-
-    scipy's sqrtm is ten times slower and was wrong for singular products in several releases.
-    """
-    F, inverse = _factor(X.T @ X)
-    moved = Y @ F
-    inner = moved.T @ moved
-    if not with_maps:
-        return _Coupling(float(torch.linalg.eigvalsh(inner).clamp_min(0).sqrt().sum()), X[:, 0], Y[:, 0])
-    squares, V = torch.linalg.eigh(inner)
-    s = squares.clamp_min(0).sqrt()
-    # Below this a root is rounding noise of its square, and dividing by it would blow the noise up.
-    kept = s > 1e-7 * moved.norm()
-    safe = torch.where(kept, s, torch.ones_like(s))
-    of_real = (X @ inverse.T @ V).square() @ s
-    of_fake = (moved @ V).square() @ torch.where(kept, 1 / safe, torch.zeros_like(s))
-    return _Coupling(float(s.sum()), of_real, of_fake)
+def _halves(word: str, given: Tensor | Moments, seed: int) -> list[Side]:
+    """Two random halves of the rows; a side that is fixed has no bias to take away and stays whole."""
+    if isinstance(given, Moments):
+        return [side_of(word, given)] * 2
+    if len(given) < 4:
+        raise TooFewSamples(f"{len(given)} {word} samples; two halves of them need at least 4")
+    order = torch.randperm(len(given), generator=torch.Generator().manual_seed(seed))
+    return [side_of(word, given, take=part.sort().values) for part in order.tensor_split(2)]
 
 
-def _factor(S: Tensor) -> tuple[Tensor, Tensor]:
-    """F with S = F F', and its (pseudo-)inverse: Cholesky, or eigenvectors where S is singular (constant columns)."""
-    L, failed = torch.linalg.cholesky_ex(S)
-    diagonal = L.diagonal()
-    if not int(failed) and float(diagonal.min()) > 1e-7 * float(diagonal.max()):
-        return L, torch.linalg.solve_triangular(L, torch.eye(len(S)).to(S), upper=False)
-    values, Q = torch.linalg.eigh(S)
-    kept = values > len(S) * torch.finfo(S.dtype).eps * values.max()
-    root = values[kept].sqrt()
-    return Q[:, kept] * root, Q[:, kept].T / root[:, None]
+def _distance(real: Side, fake: Side, trace: float) -> float:
+    gap = fake.mean - real.mean
+    return max(0.0, float(gap @ gap) + real.trace + fake.trace - 2 * trace)
+
+
+def _measured(real: Side, fake: Side) -> tuple[float, dict[bool, Influence], float]:
+    """The distance, what the rows of each side that has any do to it, and the variance due to pairs of them."""
+    if real.rows is None and fake.rows is None:
+        raise UsageError("both sides are statistics files, which give no error bar; give the samples of one side")
+    coupling = coupled(real, fake)
+    value = _distance(real, fake, float(coupling.s.sum()))
+    found = {}
+    if real.rows is not None:
+        found[False] = influence(real, fake, coupling.real, coupling.s, generated=False)
+    if fake.rows is not None:
+        found[True] = influence(fake, real, coupling.fake, coupling.s, generated=True)
+    sides = {False: real, True: fake}
+    return value, found, pair_variance(coupling.s, {k: (sides[k], v) for k, v in found.items()})
+
+
+def _around(value: float, variance: float, found: Mapping[bool, Influence], low: float = -math.inf) -> Estimate:
+    method = "jackknife" if len(found) == 2 else f"jackknife, {'real' if True in found else 'fake'} side fixed"
+    interval = around(value, math.sqrt(variance), method, low=low)
+    per_sample = found[True].psi if True in found else None
+    return Estimate(value, interval.low, interval.high, method, interval.level, per_sample)

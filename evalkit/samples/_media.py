@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModalityMismatch, NothingToEvaluate, UnreadableSample
@@ -36,33 +38,48 @@ def pick_kind(counts: Mapping[Modality, int], wanted: Modality | None, what: str
     return kind
 
 
-def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3] of an encoded image (first frame; alpha and palettes as Pillow's RGB conversion).
+@contextmanager
+def opened(source: bytes | Path) -> Iterator[Image.Image]:
+    """An encoded image with its header read, its size checked and no pixel decoded.
 
-    Raises UnreadableSample with a short reason for whatever a decoder may raise on hostile bytes.
+    Raises UnreadableSample with a short reason for whatever a decoder may raise on hostile bytes, now or in the block.
     """
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnreadableSample(f"too large: {image.width}x{image.height} pixels, at most {MOST_PIXELS:,}")
-            return _rgb(image)
+            yield image
     except UnreadableSample:
         raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableSample(f"too large: {_said(error)}") from error
     except Exception as error:  # Pillow raises eleven unrelated classes on malformed files.
-        raise UnreadableSample(_reason(data, error)) from error
+        raise UnreadableSample(_reason(source, error)) from error
+
+
+def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3] of an encoded image, as Pillow's RGB conversion gives it and so as the field's tools see it.
+
+    The first frame or page; alpha dropped, not blended; palettes and CMYK resolved, ICC profiles ignored; the EXIF
+    orientation not applied, save in a TIFF, which Pillow turns itself. 16-bit grey is scaled by 1/257, of 16-bit
+    colour Pillow keeps the high byte. Raises UnreadableSample with a short reason.
+    """
+    with opened(data) as image:
+        return _rgb(image)
 
 
 def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     import numpy as np
 
-    if image.mode.startswith(("I", "F")):
-        # 16-bit and float images: Pillow's own conversion clips at 255 instead of scaling.
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
-        grey = np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        # Pillow's own conversion clips 16 bits at 255 instead of scaling. + 128 rounds to the nearest of 257 steps.
+        values = np.asarray(image).astype(np.uint32)
+        grey = ((values + 128) // 257).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode.startswith(("I", "F")):
+        raise UnreadableSample(f"mode {image.mode}: 32-bit pixels have no declared white; save it with 8 or 16 bits")
     # A copy: an array that shares the decoder's memory is read-only, and torch wants to own what it wraps.
     pixels = np.array(image.convert("RGB"), dtype=np.uint8)
     if pixels.size == 0:
@@ -70,13 +87,19 @@ def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _reason(data: bytes, error: Exception) -> str:
-    if not data:
+def _reason(source: bytes | Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be read: {error.strerror}"
+    if not source if isinstance(source, bytes) else not source.stat().st_size:
         return "empty file"
-    said = " ".join(str(error).split())[:160] or type(error).__name__
+    said = _said(error)
     if "cannot identify image file" in said:
         return f"not an image of a supported format ({', '.join(IMAGE_FORMATS)})"
     return f"truncated: {said}" if "truncated" in said.lower() else f"corrupt: {said}"
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def decode_text(data: bytes) -> str:

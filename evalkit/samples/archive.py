@@ -9,15 +9,11 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from ..errors import BadSource, UnreadableSample
-from ..types import Modality, Sample
-from ._media import IMAGE_SUFFIXES, decode_image, decode_text, pick_kind
+from ..types import Modality
+from ._files import File, listed
 from ._set import ListedSet
-
-if TYPE_CHECKING:
-    from ..types import Media
 
 MOST_MEMBERS = 2_000_000
 MOST_BYTES = 256 * 2**20  # one member
@@ -27,22 +23,21 @@ Read = Callable[[], bytes]
 
 
 def open_archive(path: Path, modality: Modality | None) -> ListedSet:
-    """The images (or texts, where those are more) of an archive, in name order; BadSource when it is damaged."""
+    """The images (or texts, where those are more) of an archive, in name order; BadSource when it is damaged.
+
+    Images take prompts and labels from a table in it or from a .txt beside each (see `prompts`).
+    """
     try:
         members = _zip_members(path) if zipfile.is_zipfile(path) else _tar_members(path)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise BadSource(f"cannot open archive {str(path)!r}: {error}; expected a readable .zip or .tar") from error
-    kinds: dict[Modality, list[str]] = {
-        "image": sorted(n for n in members if PurePosixPath(n).suffix.lower() in IMAGE_SUFFIXES),
-        "text": sorted(n for n in members if PurePosixPath(n).suffix.lower() == ".txt"),
-    }
-    kind = pick_kind({k: len(found) for k, found in kinds.items()}, modality, f"archive {str(path)!r}")
-    samples = []
-    for name in kinds[kind]:
-        parts = PurePosixPath(name).parts
-        group = parts[-2] if len(parts) > 1 else None
-        samples.append(Sample(name, _digest(members[name]), _loader(members[name], kind), group))
-    return ListedSet(path.stem, kind, tuple(samples), str(path))
+    kind, samples = listed(
+        {name: File(members[name]) for name in sorted(members)},
+        lambda names: [_digest(members[name]) for name in names],
+        modality,
+        f"archive {str(path)!r}",
+    )
+    return ListedSet(path.stem, kind, samples, str(path))
 
 
 def _digest(read: Read) -> str:
@@ -51,10 +46,6 @@ def _digest(read: Read) -> str:
     except UnreadableSample as error:
         # A member that cannot be read still has an identity, so that it is listed as excluded.
         return hashlib.sha256(f"unreadable:{error}".encode()).hexdigest()
-
-
-def _loader(read: Read, kind: Modality) -> Callable[[], Media]:
-    return lambda: decode_image(read()) if kind == "image" else decode_text(read())
 
 
 def _zip_members(path: Path) -> dict[str, Read]:

@@ -35,6 +35,7 @@ from .line import (
     Extractor,
     Features,
     Generator,
+    Latent,
     MediaFacts,
     Modality,
     Moments,
@@ -43,6 +44,7 @@ from .line import (
     Sample,
     SampleSet,
     Timing,
+    Unrounded,
 )
 from .metrics import (
     ASKS,
@@ -50,6 +52,7 @@ from .metrics import (
     Estimate,
     Metric,
     MetricResult,
+    Part,
     Value,
     metric,
 )
@@ -57,6 +60,7 @@ from .records import (
     SHARED,
     Reference,
     RunRecord,
+    Share,
     Subject,
 )
 
@@ -82,6 +86,7 @@ __all__ = [
     "Features",
     "Generator",
     "Grid",
+    "Latent",
     "Leaderboard",
     "Line",
     "Matrix",
@@ -93,6 +98,7 @@ __all__ = [
     "Moments",
     "Pair",
     "Pairs",
+    "Part",
     "Picture",
     "Point",
     "Progress",
@@ -103,9 +109,11 @@ __all__ = [
     "Sample",
     "SampleSet",
     "Scatter",
+    "Share",
     "Subject",
     "Table",
     "Timing",
+    "Unrounded",
     "Value",
     "metric",
 ]

@@ -64,16 +64,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample beside its nearest neighbour in the training data."""
+    """A sample with what is said of it, beside its nearest neighbour in the training data where that is the point."""
 
     sample: Picture | str
-    neighbour: Picture | str
+    neighbour: Picture | str | None
     says: str
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Nearest-neighbour pairs, one line a subject."""
+    """Samples with their words, one line a subject: nearest-neighbour pairs, or samples that cost most."""
 
     title: str
     rule: str

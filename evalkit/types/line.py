@@ -106,6 +106,17 @@ class Arranging(Protocol):
 
 
 @runtime_checkable
+class Unrounded(Protocol):
+    """An instrument that also sees images which are not rounded to whole grey levels, as a generator makes them.
+
+    `batch_of` turns images float32 [B, 3, H, W] in 0..255, on the device, into the batch that a call takes; whole grey
+    levels become the batch that `prepare` would have made of them.
+    """
+
+    def batch_of(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
 class Detector(Extractor, Protocol):
     """A judge: an instrument whose row is [P(fake)]; between the two thresholds its verdict is *uncertain*.
 
@@ -157,6 +168,19 @@ class Generator(Protocol):
     def sample(self, n: int, seed: int) -> Iterator[Batch]: ...
     def save(self, folder: Path) -> None: ...
     def load(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """A generator of images that decodes codes z ~ N(0, I): float32 [B, latent_size] -> [B, 3, H, W] in 0..255.
+
+    `decode` rounds nothing. One code at one position of the batch always gives one image: where there are classes, the
+    positions take them in turn.
+    """
+
+    @property
+    def latent_size(self) -> int: ...
+    def decode(self, z: Tensor) -> Tensor: ...
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Better: TypeAlias = Literal["lower", "higher"]
 
-ASKS = ("real", "fake", "train", "prompts", "samples", "timing")
+ASKS = ("real", "fake", "train", "prompts", "samples", "timing", "paths")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Estimate:
 
 
 Value: TypeAlias = "float | Estimate"
+# A part given as a call is made only when it is asked for by name.
+Part: TypeAlias = "Value | Callable[[], Value]"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Metric:
     """A pure function of rows with the facts declared beside it; made by the `metric` decorator."""
 
     name: str
-    fn: Callable[..., Value | Mapping[str, Value]]
+    fn: Callable[..., Value | Mapping[str, Part]]
     asks: tuple[str, ...]
     on: Mapping[str, str | None]
     reads: str
@@ -50,8 +52,9 @@ class Metric:
     min_n: int
     params: Mapping[str, Any]
     resample: str
+    moments: bool = False
 
-    def __call__(self, *args: Any, **settings: Any) -> Value | Mapping[str, Value]:
+    def __call__(self, *args: Any, **settings: Any) -> Value | Mapping[str, Part]:
         return self.fn(*args, **settings)
 
 
@@ -64,16 +67,19 @@ def metric(
     reads: str = "features",
     min_n: int = 2,
     resample: str = "jackknife",
-) -> Callable[[Callable[..., Value | Mapping[str, Value]]], Metric]:
+    moments: bool = False,
+) -> Callable[[Callable[..., Value | Mapping[str, Part]]], Metric]:
     """Make a Metric of a function whose positional parameters say what it asks for.
 
     on: the default instrument, per modality where it differs; None where no instrument is needed.
     reads: the head of a row it uses. min_n: the fewest samples a side may have.
     resample: how the caller makes an interval when the function returns a bare number.
-    Raises TypeError at import when a parameter is not one of `real fake train prompts samples timing`.
+    moments: whether a side may be a statistics file, of which only mean and covariance are known.
+    Raises TypeError at import when a parameter is not one of `real fake train prompts samples timing
+    paths`.
     """
 
-    def make(fn: Callable[..., Value | Mapping[str, Value]]) -> Metric:
+    def make(fn: Callable[..., Value | Mapping[str, Part]]) -> Metric:
         asks, params = [], {}
         for p in inspect.signature(fn).parameters.values():
             if p.kind is p.KEYWORD_ONLY:
@@ -95,6 +101,7 @@ def metric(
             min_n=min_n,
             params=MappingProxyType(params),
             resample=resample,
+            moments=moments,
         )
 
     return make

@@ -35,6 +35,15 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one generated sample adds to a number: its influence, or its own score."""
+
+    id: str
+    value: float
+    group: str | None = None
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything one run of one subject found; written once as strict JSON, schema `evalkit.run/1`."""
 
@@ -47,4 +56,5 @@ class RunRecord:
     environment: Mapping[str, Any]
     excluded: tuple[Excluded, ...] = ()
     warnings: tuple[str, ...] = ()
+    attribution: Mapping[str, tuple[Share, ...]] | None = None
     schema: str = "evalkit.run/1"

@@ -1,0 +1,121 @@
+"""Several processes on one set: the same rows to the bit, every sample exactly once, whatever their number."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import evalkit.rows
+from evalkit.cache import Cache
+from evalkit.errors import RunFailed
+from evalkit.measurement import Bench, measure
+from evalkit.rows import Rows
+from evalkit.sharing import Alone, Processes
+
+from .toys import Mean, images
+
+
+@given(st.integers(0, 3000), st.integers(1, 300), st.integers(1, 7))
+def test_every_sample_belongs_to_exactly_one_share_of_whole_stretches(n, stretch, world):
+    shares = []
+    for rank in range(world):
+        team = object.__new__(Processes)
+        team.rank, team.world = rank, world
+        shares.append(team.share(n, stretch))
+    assert [i for start, stop in shares for i in range(start, stop)] == list(range(n))
+    assert all(start % stretch == 0 or start == n for start, _ in shares)
+
+
+def test_rows_do_not_depend_on_where_a_share_begins():
+    """What makes the bits equal: batches are cut by position, also where samples of other shapes lie between."""
+
+    class Part(Alone):
+        def __init__(self, start: int, stop: int) -> None:
+            self.bounds = start, stop
+
+        def share(self, n: int, stretch: int) -> tuple[int, int]:
+            return self.bounds
+
+    samples, instrument = images(70, seed=3), Mean()
+    whole = measure(samples, [instrument], Bench(batch_size=4)).features["mean"].rows
+    batches, instrument.batches = instrument.batches, []
+    parts = []
+    for bounds in ((0, 32), (32, 70)):
+        bench = Bench(batch_size=4, team=Part(*bounds))
+        stretched = measure_share(samples, instrument, bench)
+        parts.append(stretched)
+    assert torch.equal(torch.cat(parts), whole)
+    assert instrument.batches == batches
+
+
+def measure_share(samples, instrument, bench):
+    from evalkit.measurement import _pass
+
+    return _pass(samples, [instrument], bench)[0][0]
+
+
+def test_a_large_table_lies_in_a_file_and_holds_the_same_rows(tmp_path, monkeypatch):
+    samples = images(50, seed=1)
+    small = measure(samples, [Mean()], Bench()).features["mean"].rows
+    monkeypatch.setattr(evalkit.rows, "IN_MEMORY", 0)
+    bench = Bench(cache=Cache(tmp_path))
+    large = measure(samples, [Mean()], bench).features["mean"].rows
+    assert torch.equal(small, large)
+    assert not list(tmp_path.glob(".rows.*"))  # the file has no name any more
+    assert torch.equal(measure(samples, [Mean()], bench).features["mean"].rows, small)  # read back from the cache
+
+
+def test_rows_of_two_widths_are_refused():
+    with Rows(4, None) as table:
+        table.put([0, 1], torch.ones(2, 3))
+        with pytest.raises(RunFailed, match="rows of 4 columns after rows of 3"):
+            table.put([2], torch.ones(1, 4))
+
+
+def folder_of(path: Path, n: int, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
+    path.mkdir()
+    for i in range(n):
+        pixels = rng.integers(0, 255, (12 + i % 2, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path / f"{i:04}.png")
+    (path / "0007.png").write_bytes(b"no image")
+    return path
+
+
+def test_torchrun_of_two_and_three_processes_gives_the_bits_of_one(tmp_path):
+    real, fake = folder_of(tmp_path / "real", 181, 0), folder_of(tmp_path / "fake", 173, 1)
+    command = ["evalkit", "score", str(fake), "--real", str(real), "-m", "fid@random_conv,kid@random_conv"]
+    command += ["--batch-size", "8", "--device", "cpu", "--no-cache", "--json", "-q"]
+    found = []
+    for world in (1, 2, 3):
+        start = [sys.executable]
+        if world > 1:
+            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+        done = subprocess.run(
+            [*start, "-m", *command],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        record = json.loads(done.stdout)  # one document: only the first process speaks
+        found.append(
+            (
+                [(r["name"], r["value"], r["low"], r["high"], r["protocol"], r["n"]) for r in record["results"]],
+                record["excluded"],
+            )
+        )
+    assert found[0] == found[1] == found[2]
+    assert [e["id"] for e in found[0][1]] == ["0007.png", "reference:0007.png"]
+    assert found[0][0][0][-1] == {"real": 180, "fake": 172}

@@ -16,7 +16,7 @@ from evalkit.types import Estimate
 
 from .coverage_cases import Case, Found, all_cases
 
-HEAD = "| metric | family | n a side | d | method | truth | covered % | below, above % | mean width | SD | width / 3.92 SD |"
+HEAD = "| metric | family | n | d | method | truth | covered % | below, above % | mean width | SD | width / 3.92 SD |"
 TRUTH_DRAWS = 200
 GOAL = (93.0, 97.0)
 

@@ -86,7 +86,7 @@ def two_sided(metric: str, estimate: TwoSided, n: int = N, families: int = len(F
     """The cases of a metric of real and fake features, on the first of the families."""
 
     def case(family: str, d: int, real: Callable[..., Tensor], fake: Callable[..., Tensor]) -> Case:
-        repeats = 400 if d < 500 and metric != "c2st" else 200
+        repeats = 400 if d < 100 and metric != "c2st" else 200
         return Case(metric, family, n, d, lambda g: estimate(real(n, d, g), fake(n, d, g)), repeats)
 
     return [case(*family) for family in FAMILIES[:families]]

@@ -15,7 +15,7 @@ from .hardware import derive_seed
 from .linting import lint
 from .measurement import Bench, Measured, measure, narrowed_to
 from .paths import measure_paths
-from .planning import Task, check_sizes, instruments, texts_of
+from .planning import Task, check_sizes, check_widths, instruments, texts_of
 from .samples import conditions_of
 from .samples.statistics import StatisticsSet
 from .sharing import Alone, HelperDone
@@ -28,8 +28,8 @@ class Wishes:
     """What is asked of a board beside its tasks.
 
     per_group: every number of rows again for each group of the samples. attribution: keep what each generated sample
-    adds. strict: what the lint finds is an error. with_lint: look at the files of the sets at all. notes: sentences that
-    belong into every record.
+    adds. strict: what the lint finds, and too few samples for a full covariance, are errors. with_lint: look at the
+    files of the sets at all. notes: sentences that belong into every record.
     """
 
     per_group: bool = False
@@ -59,6 +59,8 @@ def score_all(
     made = instruments(tasks, modality)
     for entrant in entrants:
         check_sizes(tasks, fake=entrant.samples, real=real, train=train)
+        if wishes.strict:
+            check_widths(tasks, made, fake=entrant.samples, real=real)
     linted = [_linted(e, real, train, seed, wishes.strict) if wishes.with_lint else () for e in entrants]
     real_side = measure_side("real", real, tasks, made, bench)
     train_side = None if train is None else measure_side("train", train, tasks, made, bench)
@@ -68,6 +70,7 @@ def score_all(
     n = min(len(m.samples) for m in measured)
     # An instrument may know why its numbers cannot stand beside published ones: that belongs to every record.
     notes = [*wishes.notes, *(str(i.incomparable) for i in made.values() if hasattr(i, "incomparable"))]
+    notes += dict.fromkeys(f"{t.label}: {t.metric.caution}" for t in tasks if t.metric.caution)
     scored = []
     for entrant, side, found in zip(entrants, measured, linted, strict=True):
         fake = narrowed(side, n, seed)

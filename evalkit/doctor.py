@@ -12,6 +12,8 @@ from .cache import Cache, default_root
 from .errors import EvalkitError
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "scipy", "scikit-learn", "pandas", "open_clip_torch", "clean-fid")
+# Extras of this package, and what each brings that does a network's arithmetic on a CPU beside torch.
+BACKENDS = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
 def checks() -> Iterator[tuple[bool, str]]:
@@ -24,6 +26,7 @@ def checks() -> Iterator[tuple[bool, str]]:
             yield False, f"{package} is not installed; pip install {package}"
     yield _torch()
     yield _torchvision()
+    yield from _backends()
     yield _cache()
 
 
@@ -47,6 +50,17 @@ def _torchvision() -> tuple[bool, str]:
             " open_clip and clean-fid need it, everything else works without"
         )
     return True, "torchvision works with this torch"
+
+
+def _backends() -> Iterator[tuple[bool, str]]:
+    """The runtimes that may stand in for torch on a CPU; none of them has to be there."""
+    for extra, package in BACKENDS.items():
+        try:
+            yield True, f"backend {extra}: {package} {version(package)}"
+        except PackageNotFoundError:
+            yield True, f"backend {extra}: not installed (optional; pip install 'evalkit[{extra}]')"
+    word = os.environ.get("EVALKIT_BACKEND")
+    yield True, f"EVALKIT_BACKEND={word}" if word else "EVALKIT_BACKEND is not set: auto"
 
 
 def _cache() -> tuple[bool, str]:

@@ -11,28 +11,24 @@ from typing import TYPE_CHECKING, Any
 from .cache import digest_of
 from .detection import Judge
 from .errors import EvalkitError, TooFewSamples, UnknownName, UsageError
+from .estimating import estimated
 from .generation import summary
 from .hardware import environment
 from .measurement import Bench, Measured, measure, narrowed_to, nothing_measured, taken
 from .planning import Task
-from .resample import group_jackknife
-from .samples import select
 from .samples.statistics import StatisticsSet
 from .types import (
     SHARED,
-    Estimate,
     Excluded,
     Extractor,
     Features,
     MetricResult,
-    Part,
     Reference,
     RunRecord,
     SampleSet,
     Share,
     Subject,
     Timing,
-    Value,
 )
 
 if TYPE_CHECKING:
@@ -206,7 +202,7 @@ def _score(
         least = task.metric.min_n
         if group is not None and isinstance(given, Features) and word in ("real", "fake") and len(given) < least:
             raise TooFewSamples(f"{len(given)} {word} samples of this group; at least {least} are needed")
-    estimates = _estimates(task, inputs)
+    estimates = estimated(task, inputs, device)
     seconds = time.perf_counter() - start
     columns = inputs["fake"].rows.shape[1] if isinstance(inputs.get("fake"), Features) else 0
     for part, estimate in estimates.items():
@@ -302,49 +298,3 @@ def _view(side: Measured | None, task: Task) -> Features | None:
         return nothing_measured(side.samples)
     found = side.features.get(task.instrument)
     return None if found is None else found.head(task.metric.reads)
-
-
-def _estimates(task: Task, inputs: Mapping[str, Any]) -> dict[str, Estimate]:
-    """The metric's values by part ("" for its only one), each with an interval: its own, or by resampling rows.
-
-    A part given as a call is made only when it is asked for by name.
-    """
-    values = _asked(task, task.metric.fn(*inputs.values(), **task.settings))
-    bare = {part: v for part, v in values.items() if not isinstance(v, Estimate)}
-    if not bare:
-        return {part: v for part, v in values.items() if isinstance(v, Estimate)}
-    # Real and generated samples are draws; the training data is what it is.
-    sides = [word for word in ("real", "fake", "samples", "prompts") if word in inputs]
-    moving = [sides[:1], [s for s in sides if s != "real"]] if "real" in sides else [sides]
-    moving = [group for group in moving if group]
-
-    def statistic(keeps: Sequence[Tensor]) -> Mapping[str, float]:
-        chosen = dict(inputs)
-        for group, keep in zip(moving, keeps, strict=True):
-            for word in group:
-                chosen[word] = _take(inputs[word], keep)
-        again = _asked(task, task.metric.fn(*chosen.values(), **task.settings))
-        return {part: _number(v) for part, v in again.items() if part in bare}
-
-    resampled = group_jackknife(statistic, [len(inputs[group[0]]) for group in moving])
-    return {part: v if isinstance(v, Estimate) else resampled[part] for part, v in values.items()}
-
-
-def _asked(task: Task, found: Value | Mapping[str, Part]) -> dict[str, Value]:
-    """The parts the task reports; UnknownName when it asks for one that the metric does not have."""
-    parts: Mapping[str, Part] = found if isinstance(found, Mapping) else {"": found}
-    if task.part is None:
-        return {part: value for part, value in parts.items() if not callable(value)}
-    if task.part not in parts:
-        raise UnknownName(f"part of {task.label}", task.part, [part for part in parts if part])
-    value = parts[task.part]
-    return {task.part: value() if callable(value) else value}
-
-
-def _number(value: Value) -> float:
-    return value.value if isinstance(value, Estimate) else float(value)
-
-
-def _take(side: Features | SampleSet, keep: Tensor) -> Features | SampleSet:
-    where = keep.tolist()
-    return taken(side, where) if isinstance(side, Features) else select(side, where)

@@ -196,7 +196,7 @@ def texts_of(tasks: Iterable[Task], made: Mapping[str, Extractor]) -> dict[str, 
             texts = getattr(made[task.instrument], "texts", None)
             if texts is None:
                 raise UsageError(f"{task.label}: {task.instrument} reads no prompts; use clip")
-            found[task.instrument] = texts()
+            found[task.instrument] = texts(str(task.settings.get("prefix", "")))
     return found
 
 
@@ -212,4 +212,19 @@ def check_sizes(tasks: Iterable[Task], **sides: SampleSet | None) -> None:
             if len(samples) < needed:
                 raise TooFewSamples(
                     f"{task.label} needs at least {needed} {word} samples; {samples.name!r} has {len(samples)}"
+                )
+
+
+def check_widths(tasks: Iterable[Task], made: Mapping[str, Extractor], **sides: SampleSet | None) -> None:
+    """Refuse a Frechet distance of fewer samples than the instrument has columns: its covariance has no full rank."""
+    for task in tasks:
+        instrument = made.get(str(task.instrument))
+        if instrument is None or not task.metric.moments:
+            continue
+        head = instrument.heads[task.metric.reads]
+        for word, samples in sides.items():
+            if samples is not None and word in task.metric.asks and 0 < len(samples) < head.stop - head.start:
+                raise TooFewSamples(
+                    f"{task.label} of {len(samples)} {word} samples on {head.stop - head.start} columns is mostly bias;"
+                    " give more samples, or leave out --strict to compare at equal n only"
                 )

@@ -41,8 +41,16 @@ class Settings:
 
 _SWITCHES = ("per_group", "attribution", "strict")
 _INTEGERS = {"seed": 0, "n": 1, "batch_size": 1, "workers": 1}
-# Read elsewhere: where the cache lies, whether downloads are allowed, whether errors show their traceback.
-_OTHER_ENVIRONMENT = {"EVALKIT_CACHE", "EVALKIT_OFFLINE", "EVALKIT_WEIGHTS", "EVALKIT_TRACEBACK", "EVALKIT_TEST_DATA"}
+# Read elsewhere: where the cache lies, whether downloads are allowed, whether errors show their traceback, and who does
+# a network's arithmetic on a CPU (auto, torch, openvino or onnx).
+_OTHER_ENVIRONMENT = {
+    "EVALKIT_BACKEND",
+    "EVALKIT_CACHE",
+    "EVALKIT_OFFLINE",
+    "EVALKIT_TEST_DATA",
+    "EVALKIT_TRACEBACK",
+    "EVALKIT_WEIGHTS",
+}
 
 
 def resolve(given: Mapping[str, Any], folder: Path | None = None, file: Path | None = None) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from evalkit import registry
-from evalkit.types import Estimate, Features
+from evalkit.estimating import estimated
+from evalkit.planning import Task
+from evalkit.types import Estimate, Features, Moments, metric
 from tests.devices import DEVICE, MixedDevices, pretending
 from tests.toys import images
 
@@ -21,7 +24,7 @@ OTHERWISE = {
     "fid": [{"wide": True}],
     "sfid": [{"wide": True}],
     "cmmd": [{"bandwidth": "median"}],
-    "kid": [{"subsets": 3, "subset_size": 30}],
+    "kid": [{"subsets": 3, "subset_size": 30}, {"degree": 2}],
     "vendi": [{"wide": True}, {"kernel": "rbf"}, {"q": 0.5}],
     "prdc": [{"strict": True}],
     "inception_score": [{"splits": 2}],
@@ -37,12 +40,12 @@ def names() -> list[str]:
 CASES = [(name, case) for name in names() for case in ({}, *OTHERWISE.get(name, ()))]
 
 
-def rows_for(metric, side: str, wide: bool) -> torch.Tensor:
+def rows_for(made, side: str, wide: bool) -> torch.Tensor:
     g = torch.Generator().manual_seed(SIDES.index(side))
     n = N[side]
-    if metric.reads == "p_fake":
+    if made.reads == "p_fake":
         return torch.rand(n, 1, generator=g)
-    if metric.reads == "likelihood":
+    if made.reads == "likelihood":
         return torch.randint(1, 50, (n, 3), generator=g).float()
     return torch.randn(n, 100 if wide else 6, generator=g) + 0.2 * (side == "fake")
 
@@ -55,25 +58,28 @@ def told(value) -> dict[str, Estimate | float]:
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{n}-{'-'.join(map(str, c)) or 'default'}" for n, c in CASES])
 def test_every_metric_of_rows_mixes_no_devices(name: str, case: dict) -> None:
-    metric = registry.metrics.get(name)
+    made = registry.metrics.get(name)
     settings = {**SETTINGS.get(name, {}), **{k: v for k, v in case.items() if k != "wide"}}
     sides = {
-        word: Features(rows_for(metric, word, case.get("wide", False)), "toy", images(N[word]))
-        for word in metric.asks
+        word: Features(rows_for(made, word, case.get("wide", False)), "toy", images(N[word]))
+        for word in made.asks
         if word in SIDES
     }
-    expected = told(metric(*sides.values(), **settings))
+    expected = told(made(*sides.values(), **settings))
     with pretending():
         moved = {word: replace(f, rows=f.rows.to(DEVICE)) for word, f in sides.items()}
         assert all(f.rows.is_cuda for f in moved.values())
-        found = told(metric(*moved.values(), **settings))
+        found = told(made(*moved.values(), **settings))
     assert found.keys() == expected.keys()
     for part, estimate in found.items():
         if isinstance(estimate, Estimate):
             for end in ("value", "low", "high"):
                 assert type(getattr(estimate, end)) is float
                 assert getattr(estimate, end) == pytest.approx(getattr(expected[part], end), rel=1e-6, abs=1e-9), part
-            assert (estimate.per_sample is None) == (expected[part].per_sample is None)
+            shares = [e.per_sample for e in (estimate, expected[part])]
+            assert (shares[0] is None) == (shares[1] is None)
+            if shares[0] is not None:
+                assert shares[0].tolist() == pytest.approx(shares[1].tolist(), rel=1e-6, abs=1e-9)
         else:
             assert estimate == pytest.approx(expected[part], rel=1e-6)
 
@@ -102,3 +108,52 @@ def test_the_pretended_device_refuses_what_a_gpu_refuses() -> None:
         for call in refused:
             with pytest.raises(MixedDevices):
                 call()
+
+
+@metric(on="toy", better="lower", unit="none")
+def lies(fake: Features) -> Mapping[str, float | Estimate]:
+    """Whether the rows lie on a GPU, and their mean, by the caller's jackknife."""
+    return {"away": Estimate(float(fake.rows.is_cuda), 0, 1, "seen"), "mean": float(fake.rows.mean())}
+
+
+@metric(on="toy", better="lower", unit="none")
+def greedy(fake: Features) -> Estimate:
+    """Runs out of memory on a GPU."""
+    if fake.rows.is_cuda:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return Estimate(1.0, 1.0, 1.0, "seen")
+
+
+def test_rows_go_to_the_gpu_where_they_leave_it_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.rand(50, 8)
+    inputs = {"fake": Features(rows, "toy", images(50))}
+    on_cpu = estimated(Task(lies, "toy"), inputs, "cpu")
+    assert on_cpu["away"].value == 0 and on_cpu["mean"].low < on_cpu["mean"].high
+    # A quarter of what is free, and not a byte more.
+    for free, away in ((4 * 50 * 8 * 4 + 4, 1), (4 * 50 * 8 * 4, 0)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**12))
+        with pretending():
+            found = estimated(Task(lies, "toy"), inputs, "cuda")
+        assert found["away"].value == away
+        for end in ("value", "low", "high"):
+            assert getattr(found["mean"], end) == pytest.approx(getattr(on_cpu["mean"], end), rel=1e-9)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**12, 10**12))
+    with pretending():
+        assert estimated(Task(greedy, "toy"), inputs, "cuda")[""].value == 1.0
+
+
+def test_a_statistics_file_meets_the_rows_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**12, 10**12))
+    fid = registry.metrics.get("fid")
+    for wide in (False, True):
+        real, fake = (rows_for(fid, word, wide) for word in ("real", "fake"))
+        known = Moments(real.double().mean(0), real.double().T.cov(), len(real))
+        inputs = {
+            "real": Features(real[:0], "toy", images(70), moments=known),
+            "fake": Features(fake, "toy", images(60)),
+        }
+        [expected] = estimated(Task(fid, "toy", None, fid.params), inputs, "cpu").values()
+        with pretending():
+            [found] = estimated(Task(fid, "toy", None, fid.params), inputs, "cuda").values()
+        assert found.value == pytest.approx(expected.value, rel=1e-9) and found.high == pytest.approx(expected.high)
+        assert found.per_sample is not None and found.per_sample.is_cuda is False

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,9 +84,9 @@ def test_one_distribution_twice_is_zero_up_to_the_known_bias():
 
 
 def test_the_unbiased_part_takes_that_bias_away():
-    pairs = [(normal(1000, 64, i), normal(1000, 64, 100 + i)) for i in range(20)]
-    assert np.mean([frechet_unbiased(a, b).value for a, b in pairs]) == pytest.approx(0, abs=0.06)
-    assert np.mean([frechet_unbiased(a, b + 0.3).value for a, b in pairs]) == pytest.approx(64 * 0.09, rel=0.03)
+    pairs = [(normal(400, 16, i), normal(400, 16, 100 + i)) for i in range(20)]
+    assert np.mean([frechet_unbiased(a, b).value for a, b in pairs]) == pytest.approx(0, abs=0.04)
+    assert np.mean([frechet_unbiased(a, b + 0.3).value for a, b in pairs]) == pytest.approx(16 * 0.09, rel=0.05)
 
 
 # ------------------------------------------------------------------------------------- agreement
@@ -107,6 +108,7 @@ def test_agrees_with_the_matrix_root_of_scipy():
     assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_agrees_with_torch_fidelity():
     theirs = pytest.importorskip("torch_fidelity.metric_fid")
     real, fake = decaying(300, 24, 0), decaying(200, 24, 1, 0.5, 0.2)
@@ -188,15 +190,16 @@ def test_the_interval_leaves_out_every_sample_exactly(n, m, d):
     real, fake = decaying(n, d, 0), decaying(m, d, 1, 0.5, 0.3)
     expected = math.sqrt(sum(by_leaving_out(real, fake)))
     unbiased, biased = frechet_unbiased(real, fake), frechet_estimate(real, fake)
-    assert (unbiased.high - unbiased.low) / 2 / 1.959964 == pytest.approx(expected, rel=1e-5)
+    reach = scipy.stats.t.ppf(0.975, min(n, m) - 1)
+    assert (unbiased.high - unbiased.low) / 2 == pytest.approx(reach * expected, rel=1e-5)
     assert math.sqrt(0.5) - 1e-9 <= (biased.high - biased.low) / (unbiased.high - unbiased.low) < 1
     assert biased.method == "jackknife"
 
 
-@pytest.mark.parametrize(("n", "shift"), [(40, 0.0), (100, 0.3), (250, 0.0)])
+@pytest.mark.parametrize(("n", "shift"), [(20, 0.0), (60, 0.3)])
 def test_the_interval_covers_the_expected_value(n, shift):
     """Its width against the scatter of the distance over 60 draws, known to 9 %."""
-    found = [frechet_estimate(normal(n, 32, i), normal(n, 32, 1000 + i, 1, shift)) for i in range(60)]
+    found = [frechet_estimate(normal(n, 16, i), normal(n, 16, 1000 + i, 1, shift)) for i in range(60)]
     scatter = np.std([f.value for f in found], ddof=1)
     width = math.sqrt(np.mean([((f.high - f.value) / 1.96) ** 2 for f in found]))
     assert 0.75 < width / scatter < 1.35

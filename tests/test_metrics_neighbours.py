@@ -221,6 +221,8 @@ def test_refusals():
     bad[4, 1] = torch.nan
     with pytest.raises(BadRows, match="fake row 4"):
         neighbour_estimates(x, bad)
+    with pytest.raises(BadRows, match="fake row 2 holds numbers beyond"):
+        four(x, torch.where(torch.arange(30)[:, None] == 2, 1e20, x))
     with pytest.raises(BadRows, match=r"real rows have shape \(30,\)"):
         four(x[:, 0], x)
 

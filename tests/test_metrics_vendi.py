@@ -104,7 +104,7 @@ def test_interval_where_samples_are_many_agrees_with_leaving_each_out(kernel):
     found = vendi_estimate(x, kernel=kernel)
     brute = group_jackknife(lambda k: {"": vendi_score(x[k[0]], kernel=kernel)}, [160], groups=160)[""]
     assert found.method == "delta"
-    assert found.high - found.low == pytest.approx(brute.high - brute.low, rel=0.1)
+    assert found.high - found.low == pytest.approx(brute.high - brute.low, rel=0.15)
 
 
 @pytest.mark.parametrize("q", [0.5, 1.0, 2.0, math.inf])

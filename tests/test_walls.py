@@ -41,8 +41,9 @@ MAY: dict[str, set[str] | None] = {
     "detection": BASE | {"cache", "hardware", "measurement", "registry", "samples"},
     "planning": BASE | {"registry"},
     "paths": BASE | {"hardware", "measurement", "planning", "samples"},
+    "estimating": BASE | {"hardware", "measurement", "planning", "resample", "samples"},
     "evaluation": BASE
-    | {"cache", "detection", "generation", "hardware", "measurement", "planning", "resample", "samples"},
+    | {"cache", "detection", "estimating", "generation", "hardware", "measurement", "planning", "samples"},
     "comparison": BASE,
     "explaining": BASE | {"comparison"},
     "subjects": BASE | {"detection", "evaluation"},

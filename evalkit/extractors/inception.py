@@ -1,7 +1,8 @@
 """What the field's FID, KID and inception score look at an image with: Inception v3 of 2015-12-05.
 
 The name says all that a number depends on: `inception` resizes as clean-fid does and reads the torch port's weights;
-`inception:tf1`, `inception:768`, `inception:tf1:spatial:adm` say what they do otherwise.
+`inception:tf1`, `inception:768`, `inception:tf1:spatial:adm` say what they do otherwise. On a CPU, EVALKIT_BACKEND
+chooses who does the arithmetic.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ..errors import BadSetting, UnknownName
 from ..weights import HUB, Weights, obtain
+from ._backends import Runner, apart, asked_for, candidates
 from ._inception_files import open_network
 from ._inception_net import SIDE, WIDTHS, InceptionNet, full_precision
 from ._resize import DIALECTS, in_range, resize
@@ -45,6 +47,7 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "dialect": tuple(DIALECTS),
         "layer": tuple(word for word in LAYERS if word != "pool3"),
         "weight file": tuple(FILES),
+        "precision": ("bf16",),
     }
 )
 
@@ -53,8 +56,9 @@ class Inception:
     """Features and class scores of Inception v3 of 2015-12-05, on which published FIDs rest: 2048 + 1008 columns.
 
     variant: words joined by ":", at most one dialect (clean, tf1, legacy_pytorch, torchmetrics), one layer (64, 192,
-    768, spatial, logits) and one weight file (torch, nvidia, adm). The head "logits" holds the class scores without
-    their bias: what the inception score has been computed from since TensorFlow's graph (the layer `logits` has it).
+    768, spatial, logits), one weight file (torch, nvidia, adm), and bf16, which computes in bfloat16: other features,
+    and faster where the device is made for it. The head "logits" holds the class scores without their bias: what the
+    inception score has been computed from since TensorFlow's graph (the layer `logits` has it).
     weights, path: another record and where its file lies. Raises UnknownName and BadSetting for a variant that is none.
     """
 
@@ -70,20 +74,26 @@ class Inception:
         self._layout = chosen.get("weight file", "torch")
         self._weights = weights or HUB[FILES[self._layout]]
         self._path = path
+        self._precision = chosen.get("precision", "float32")
         self._network: InceptionNet | None = None
-        defaults = ("clean", "pool3", "torch")
-        words = (self._dialect_name, self._layer, self._layout)
+        self._runner: Runner | None = None
+        # bf16 only, once something was measured: how far its first batch lies from float32, relative to the largest.
+        self.drift: float | None = None
+        defaults = ("clean", "pool3", "torch", "float32")
+        words = (self._dialect_name, self._layer, self._layout, self._precision)
         self.name = ":".join(["inception", *(w for w, d in zip(words, defaults, strict=True) if w != d)])
 
     @property
     def digest(self) -> str:
         dialect = self._dialect
-        settings = {
+        settings: dict[str, object] = {
             "resize": [dialect.filter, dialect.antialias, dialect.half_pixel],
             "range": dialect.range,
             "layer": self._layer,
             "weights": self._weights.sha256,
         }
+        if self._precision != "float32":
+            settings["precision"] = self._precision
         return identity("inception", self.version, settings)
 
     @property
@@ -106,11 +116,24 @@ class Inception:
                 "layer": LAYERS[self._layer],
                 "weights": self._weights.file,
                 "weights sha256": self._weights.sha256,
+                "precision": "bfloat16 (autocast)" if self._precision == "bf16" else self._precision,
             }
         )
 
+    @property
+    def backend(self) -> str | None:
+        """Who made the rows, for a record's environment; None before anything was measured."""
+        if self._runner is None or not self._runner.used:
+            return None
+        drift = [] if self.drift is None else [f"bfloat16, {self.drift:.1e} from float32"]
+        return ", ".join([*self._runner.used, *drift])
+
     def fetch(self) -> None:
-        """Make sure that the weight file is on this machine; RunFailed, one line, when it cannot be had."""
+        """Make sure that the weight file is on this machine, and the backend if one is asked for by name.
+
+        Raises RunFailed, one line, when the file cannot be had, BadSetting or UnknownName for the backend.
+        """
+        asked_for()
         obtain(self._weights, self._path)
 
     def prepare(self, sample: Media) -> Tensor:
@@ -131,8 +154,11 @@ class Inception:
         return batch
 
     def to(self, device: str) -> None:
+        word = asked_for()
+        backends = candidates(word, device, exact=self._precision == "float32")
         if self._network is None:
             self._network = open_network(self._layout, self._weights, self._path, self._layer)
+            self._runner = Runner(self._network, self._by_torch, word, backends)
         self._network.to(device)
 
     @torch.no_grad()
@@ -140,13 +166,27 @@ class Inception:
         """Rows [B, D] of an arranged batch, or of images of one size as `prepare` gives them, uint8 [B, 3, H, W]."""
         if self._network is None:
             self.to("cpu")
-        assert self._network is not None
-        device = self._network.fc.weight.device
-        batch = batch.to(device)
+        assert self._network is not None and self._runner is not None
+        batch = batch.to(self._network.fc.weight.device)
         if batch.dtype == torch.uint8:
             batch = self.arrange(list(batch))
-        with full_precision(device):
-            rows: Tensor = self._network(batch.contiguous(memory_format=torch.channels_last))
+        return self._runner(batch)
+
+    def _by_torch(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self._precision == "float32":
+            return self._exact(images)
+        assert self._network is not None
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            rows: Tensor = self._network(images).float()
+        if self.drift is None:
+            self.drift = apart(rows, self._exact(images))
+        return rows
+
+    def _exact(self, images: Tensor) -> Tensor:
+        assert self._network is not None
+        with full_precision(images.device):
+            rows: Tensor = self._network(images)
         return rows
 
 

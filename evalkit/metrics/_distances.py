@@ -1,8 +1,9 @@
 """Which rows are near which: float32 products find the few pairs that matter, float64 decides the close calls.
 
 |x - y|^2 = |x|^2 + |y|^2 - 2 x.y turns all distances of two blocks of rows into one matrix product, at the price of a
-rounding error of up to ROUNDOFF (|x|^2 + |y|^2). Nothing is decided inside that error: such pairs are measured again by
-their differences in float64. Rows are read block by block where they lie, so they may be memory-mapped.
+rounding error of some units in the last place of |x|^2 + |y|^2. Nothing is decided inside that error: such pairs are
+measured again by their differences in float64. Rows are read block by block where they lie, so they may be
+memory-mapped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..errors import BadRows, TooFewSamples
 
 BLOCK = 1024  # rows of a block of distances held at once
+LARGEST = 1e15  # a larger number has a square that float32 cannot hold
 PAIRS = 1 << 20  # numbers of rows held at once when pairs are measured by their differences
 
 
@@ -75,16 +77,18 @@ def clouds(least: int = 2, **sides: Tensor) -> tuple[Cloud, ...]:
 
 
 def checked(side: str, rows: Tensor, least: int) -> Tensor:
-    """The rows as they are: [N, D] of some float dtype, N >= `least`, all finite."""
+    """The rows as they are: [N, D] of some float dtype, N >= `least`, all finite and below 1e15."""
     if rows.ndim != 2:
         raise BadRows(f"{side} rows have shape {tuple(rows.shape)}; expected [N, D]")
     if len(rows) < least:
         raise TooFewSamples(f"{len(rows)} {side} samples; this metric needs at least {least}")
     for start in range(0, len(rows), BLOCK):
-        bad = ~rows[start : start + BLOCK].isfinite().all(dim=1)
+        # A comparison with NaN is false too.
+        bad = ~(rows[start : start + BLOCK].abs() <= LARGEST).all(dim=1)
         if bool(bad.any()):
             first = start + int(bad.nonzero()[0])
-            raise BadRows(f"{side} row {first} holds NaN or infinity; check the instrument and the sample")
+            what = f"numbers beyond {LARGEST:g}" if bool(rows[first].isfinite().all()) else "NaN or infinity"
+            raise BadRows(f"{side} row {first} holds {what}; check the instrument and the sample")
     return rows if rows.is_floating_point() else rows.float()
 
 
@@ -104,7 +108,8 @@ def doubt(lengths: Tensor, squared: Tensor, columns: int, dtype: torch.dtype = t
     """How far a product may miss a squared distance near `squared` from a row of this squared length to any other row.
 
     The other row is no longer than its distance allows: |y|^2 <= 2 |x|^2 + 2 |x - y|^2. A sum of D products is off by
-    at most D units of the last place, and by more than 8 sqrt(D) in one of 10^10 (Higham & Mary 2019, theorem 2.4).
+    at most D units of the last place, and by more than 8 sqrt(D) in one of 10^10 (Higham & Mary
+    2019, "A new approach to probabilistic rounding error analysis").
     """
     coarse = {"highest": 2.0**-24, "high": 2.0**-11, "medium": 2.0**-8}  # tf32 and bfloat16 keep fewer digits
     unit = 2.0**-53 if dtype == torch.float64 else coarse[torch.get_float32_matmul_precision()]

@@ -36,7 +36,7 @@ def clipped_density_coverage(real_rows: Tensor, fake_rows: Tensor, *, k: int = 5
     density: the mean number of real balls around a generated sample, over k and at most 1, no ball larger than the
     median one, relative to the same for the real samples among themselves. coverage: the mean number of generated
     samples in a real ball, over k and at most 1, taken back through `expected_coverage`. Raises TooFewSamples, BadRows,
-    BadSetting. Salvy et al. 2026, section 3.
+    BadSetting. Salvy et al. 2026.
     """
     return {part: estimate.value for part, estimate in clipped_estimates(real_rows, fake_rows, k=k).items()}
 
@@ -77,7 +77,7 @@ def expected_coverage(n: int, m: int, k: int = 5) -> npt.NDArray[np.float64]:
     """The coverage before calibration that 0, 1, ..., m good samples would have on average, [m + 1], rising from 0.
 
     A real ball of n samples has a mass of distribution Beta(k, n - k) and holds a beta-binomial number S of i good
-    samples; the mean of min(S, k) / k is 1 less the chances of holding too few. Salvy et al. 2026, section 3.2.
+    samples; the mean of min(S, k) / k is 1 less the chances of holding too few. Salvy et al. 2026.
     """
     good = np.arange(m + 1, dtype=np.float64)
     lacking = np.zeros(m + 1)

@@ -18,13 +18,15 @@ SCALE = 1000.0
 # Real rows whose distances the median bandwidth is taken of.
 MEDIAN_ROWS = 1000
 
-BLIND = (
-    "cmmd with sigma 10 is about 10 times the squared distance of the mean directions and blind to their spread: a"
-    " generator that collapses around the right mean scores well; read cmmd.median beside it"
+
+@metric(
+    on={"image": "clip:ViT-L-14-336:openai", "text": None},
+    better="lower",
+    unit="1000 x squared MMD",
+    min_n=3,
+    caution="with sigma 10 it is about 10 times the squared distance of the mean directions and blind to their spread:"
+    " a generator that collapses around the right mean scores well; read its part `median` beside it",
 )
-
-
-@metric(on={"image": "clip:ViT-L-14-336:openai", "text": None}, better="lower", unit="1000 x squared MMD", min_n=3)
 def cmmd(
     real: Features, fake: Features, *, sigma: float = 10.0, bandwidth: Literal["fixed", "median"] = "fixed"
 ) -> dict[str, Estimate]:

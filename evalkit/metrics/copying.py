@@ -32,7 +32,7 @@ Rows = npt.NDArray[np.float64]
 def authenticity(fake: Features, train: Features) -> Estimate:
     """Share of the generated samples further from the training data than it lies from itself, in [0, 1]; 0: copies.
 
-    Alaa et al. 2022, section 3.3. Interval: Wilson 1927, the training data taken as given.
+    Alaa et al. 2022. Interval: Wilson 1927, the training data taken as given.
     """
     return authentic_share(fake.rows, train.rows)
 
@@ -44,7 +44,8 @@ def ct(
     """Data-copying test C_T: how much further than held-out real samples generated ones lie from the training data.
 
     In standard errors of no difference; below about -2: copying somewhere; above 2: underfitting, not a merit.
-    Meehan et al. 2020, section 4. Interval: DeLong et al. 1988 within the cells.
+    Meehan et al. 2020, "A non-parametric test to detect data-copying in generative models". Interval: DeLong et al.
+    1988 within the cells.
     """
     return data_copying(real.rows, fake.rows, train.rows, cells=cells, columns=columns, seed=seed)
 
@@ -53,7 +54,7 @@ def ct(
 def mifid(real: Features, fake: Features, train: Features) -> Estimate:
     """FID over the mean cosine distance of generated samples to their nearest training sample, if that is below 0.1.
 
-    Otherwise FID itself. Bai et al. 2021, "On training sample memorization", eq. 2. Interval: the intervals of both.
+    Otherwise FID itself. Bai et al. 2021, "On training sample memorization". Interval: the intervals of both.
     """
     return memorization_informed_distance(real.rows, fake.rows, train.rows)
 
@@ -63,7 +64,7 @@ def authentic_share(fake_rows: Tensor, train_rows: Tensor) -> Estimate:
 
     fake_rows [M, D], M >= 1; train_rows [K, D], K >= 2. Equally far is not authentic, so that the copy of a training
     sample that is there twice is found out. per_sample: 1 where authentic. Raises TooFewSamples, BadRows. Alaa et al.
-    2022, "How faithful is your synthetic data?", section 3.3.
+    2022, "How faithful is your synthetic data?"
     """
     checked("fake", fake_rows, 1)
     train, _ = clouds(2, train=train_rows, fake=fake_rows)

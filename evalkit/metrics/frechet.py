@@ -63,7 +63,7 @@ def frechet_estimate(real: Tensor | Moments, fake: Tensor | Moments) -> Estimate
     The influence, float64 [M] with mean zero, is by how much the distance grows per unit of weight moved onto that
     sample, in squared feature units: positive = the sample costs, and leaving it out would lower the distance by about
     influence / M. The interval is the jackknife's, leaving out each sample in turn, less the variance it counts twice
-    (Efron & Stein 1981); a side given as moments is taken as fixed. Raises UsageError when both are moments.
+    (Efron & Stein 1981), with Student's t of the smaller side; a side given as moments is taken as fixed. Raises UsageError when both are moments.
     """
     one, other = both_sides(real, fake)
     value, found, pairs = _measured(one, other)
@@ -121,6 +121,7 @@ def _measured(real: Side, fake: Side) -> tuple[float, dict[bool, Influence], flo
 
 def _around(value: float, variance: float, found: Mapping[bool, Influence], low: float = -math.inf) -> Estimate:
     method = "jackknife" if len(found) == 2 else f"jackknife, {'real' if True in found else 'fake'} side fixed"
-    interval = around(value, math.sqrt(variance), method, low=low)
+    fewest = min(len(side.psi) for side in found.values())
+    interval = around(value, math.sqrt(variance), method, df=fewest - 1, low=low)
     per_sample = found[True].psi if True in found else None
     return Estimate(value, interval.low, interval.high, method, interval.level, per_sample)

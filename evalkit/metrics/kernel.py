@@ -176,11 +176,9 @@ class _SubsetSums:
 
     def __init__(self, real: Panel, fake: Panel, real_drawn: Tensor, fake_drawn: Tensor) -> None:
         self.size = real_drawn.shape[1]
-        # 1 where the subset holds the row.
-        self.real = torch.zeros(len(real_drawn), len(real), dtype=torch.float64).scatter_(1, real_drawn, 1.0)
-        self.fake = torch.zeros(len(fake_drawn), len(fake), dtype=torch.float64).scatter_(1, fake_drawn, 1.0)
-        self.within = torch.zeros(len(real_drawn), dtype=torch.float64)
-        self.between = torch.zeros(len(real_drawn), dtype=torch.float64)
+        self.real, self.fake = _membership(real_drawn, real), _membership(fake_drawn, fake)
+        self.within = self.real.new_zeros(len(real_drawn))
+        self.between = self.real.new_zeros(len(real_drawn))
 
     def add(self, tile: Tile, values: Tensor) -> None:
         """values [a, b]: the kernel of the tile's products, 0 for a row with itself."""
@@ -194,6 +192,12 @@ class _SubsetSums:
 
     def distances(self) -> Tensor:
         return self.within / (self.size * (self.size - 1)) - 2 * self.between / self.size**2
+
+
+def _membership(drawn: Tensor, side: Panel) -> Tensor:
+    """[B, N] float64: 1 where the subset holds the row."""
+    found = side.own.new_zeros(len(drawn), len(side))
+    return found.scatter_(1, drawn.to(found.device), 1.0)
 
 
 def _in_one_pass(

@@ -55,7 +55,7 @@ def memorization_p_value(
     """One-sided permutation p-value in (0, 1] of the rank sum of the distances to the nearest training row.
 
     Rows as in `memorization_estimate`; permutations: at most, fewer above 5000 samples. (1 + dealings of the labels at
-    least as extreme) / (1 + permutations), Phipson & Smyth 2010, eq. 2; the interval is Clopper & Pearson's for that
+    least as extreme) / (1 + permutations), Phipson & Smyth 2010; the interval is Clopper & Pearson's for that
     count. With at most 20 samples a side and no equal distances the chance is exact (Mann & Whitney 1947), and its
     interval the value itself. Raises TooFewSamples, BadRows, BadSetting.
     """

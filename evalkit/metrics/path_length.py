@@ -15,7 +15,7 @@ from ..types import Estimate, Features, metric
 AT_ONCE = 16_000_000
 
 
-@metric(on={"image": "lpips", "text": None}, better="lower", unit="LPIPS per squared step")
+@metric(on={"image": "lpips", "text": None}, better="lower", unit="LPIPS per squared step", min_n=2)
 def ppl(
     paths: Features,
     *,

@@ -145,7 +145,7 @@ def _similarities(rows: Tensor, lengths: Tensor, kernel: str, sigma: float) -> T
 
 def _covariance(rows: Tensor, lengths: Tensor) -> Tensor:
     """X'X [D, D] of the unit rows, which has the eigenvalues of their K."""
-    found = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
+    found = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
     for block, length in zip(torch.split(rows, BLOCK), torch.split(lengths, BLOCK), strict=True):
         unit = block.double() / length[:, None]
         found += unit.T @ unit

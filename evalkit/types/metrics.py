@@ -53,6 +53,7 @@ class Metric:
     params: Mapping[str, Any]
     resample: str
     moments: bool = False
+    caution: str = ""
 
     def __call__(self, *args: Any, **settings: Any) -> Value | Mapping[str, Part]:
         return self.fn(*args, **settings)
@@ -68,6 +69,7 @@ def metric(
     min_n: int = 2,
     resample: str = "jackknife",
     moments: bool = False,
+    caution: str = "",
 ) -> Callable[[Callable[..., Value | Mapping[str, Part]]], Metric]:
     """Make a Metric of a function whose positional parameters say what it asks for.
 
@@ -75,6 +77,7 @@ def metric(
     reads: the head of a row it uses. min_n: the fewest samples a side may have.
     resample: how the caller makes an interval when the function returns a bare number.
     moments: whether a side may be a statistics file, of which only mean and covariance are known.
+    caution: what every record that holds it has to say of it.
     Raises TypeError at import when a parameter is not one of `real fake train prompts samples timing
     paths`.
     """
@@ -102,6 +105,7 @@ def metric(
             params=MappingProxyType(params),
             resample=resample,
             moments=moments,
+            caution=caution,
         )
 
     return make

@@ -26,6 +26,12 @@ def worst_first(shares: Sequence[Share], better: Better) -> list[Share]:
     return sorted(shares, key=lambda share: (sign * share.value, share.id))
 
 
+def has_worst(shares: Sequence[Share], better: Better) -> bool:
+    """Whether some samples stand out: not where more are worst alike than would be shown, as of a share of 0 or 1."""
+    ranked = worst_first(shares, better)
+    return len(ranked) <= SHOWN or ranked[0].value != ranked[SHOWN].value
+
+
 def attribution_exhibits(
     scored: Sequence[Scored], show: Callable[[Sample, str], Picture | str]
 ) -> Iterator[Pairs | Table]:
@@ -36,7 +42,7 @@ def attribution_exhibits(
         for s in scored:
             shares = (s.record.attribution or {}).get(name)
             result = result_of(s.record, name)
-            if shares is None or result is None:
+            if shares is None or result is None or not has_worst(shares, result.better):
                 continue
             samples = {sample.id: sample for sample in s.sides.fake.samples}
             pairs = tuple(
@@ -48,7 +54,8 @@ def attribution_exhibits(
             f"The {SHOWN} samples of each subject that harm {name} most, with what each one adds: of a distance, its"
             " influence (how fast the distance would grow with more of its like); of a mean, its own score."
         )
-        yield Pairs(f"What harms {name}", rule, tuple(lines))
+        if lines:
+            yield Pairs(f"What harms {name}", rule, tuple(lines))
         table = _groups(name, [s.record for s in scored])
         if table is not None:
             yield table
@@ -95,6 +102,11 @@ def attribution_lines(record: RunRecord) -> Iterator[str]:
     for name, shares in (record.attribution or {}).items():
         result = result_of(record, name)
         better = "lower" if result is None else result.better
+        if not has_worst(shares, better):
+            worst = worst_first(shares, better)[0].value
+            alike = sum(share.value == worst for share in shares)
+            yield f"{record.subject.name}: {alike} of {len(shares)} samples are worst alike for {name} (see the record)"
+            continue
         yield f"{record.subject.name}: samples that harm {name} most (all are in the record)"
         for share in worst_first(shares, better)[:LISTED]:
             group = f"  {share.group}" if share.group else ""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 SHOWN = {"image": 20, "text": 6}
 PAIRS = {"image": 7, "text": 2}
 LARGEST_THUMBNAIL = 96
+MOST_CLASSES = 20
 
 
 def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> tuple[Exhibit, ...]:
@@ -167,7 +168,9 @@ def _cell(value: Estimate) -> Cell:
 
 def _classes(scored: Sequence[Scored]) -> Table | None:
     """What a classifier makes of the samples: how sure it is, whether it agrees with the label, how even they are."""
-    name = next((k for s in scored for k, f in s.sides.fake.features.items() if "logits" in f.heads), None)
+    # A table a class a column: not for the thousand classes of photographs.
+    found = ((k, f) for s in scored for k, f in s.sides.fake.features.items() if "logits" in f.heads)
+    name = next((k for k, f in found if f.head("logits").rows.shape[1] <= MOST_CLASSES), None)
     if name is None:
         return None
     rows = []

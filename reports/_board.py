@@ -15,11 +15,15 @@ from .svg import span, strip
 # Which question a metric answers. A metric that is not listed stands under OTHER.
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "Quality": (
-        *("fid", "kid", "cmmd", "mind", "inception_score", "classes.confidence", "prdc.precision", "prdc.density"),
-        *("clip_score", "c2st", "mauve", "perplexity", "bits_per_byte"),
+        *("fid", "sfid", "kid", "cmmd", "mind", "inception_score", "classes.confidence", "prdc.precision"),
+        *("prdc.density", "clipped.density", "realism", "ppl", "clip_score", "c2st", "mauve", "perplexity"),
+        "bits_per_byte",
     ),
-    "Diversity": ("prdc.recall", "prdc.coverage", "prdc", "classes", "vendi", "distinct", "self_bleu"),
-    "Originality": ("memorization", "novelty"),
+    "Diversity": (
+        *("prdc.recall", "prdc.coverage", "prdc", "clipped.coverage", "clipped", "classes", "vendi"),
+        *("lpips_diversity", "ms_ssim_diversity", "distinct", "self_bleu"),
+    ),
+    "Originality": ("memorization", "memorization_p", "authenticity", "ct", "mifid", "novelty"),
     "Detectability": ("auroc", "average_precision", "eer", "tpr_at_fpr"),
     "Cost": ("throughput", "latency", "energy"),
 }

@@ -12,7 +12,6 @@ from PIL import Image
 
 from evalkit.cli import run
 
-
 # The suite fetches nothing: a test that wants the network switched on says so itself.
 os.environ.setdefault("EVALKIT_OFFLINE", "1")
 

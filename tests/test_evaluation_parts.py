@@ -8,15 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from evalkit.samples.statistics import StatisticsSet
 
+from evalkit.attribution import attribution_lines, has_worst
 from evalkit.errors import UnknownName, UsageError
 from evalkit.evaluation import Sides, as_features, evaluate
 from evalkit.measurement import Bench, measure
 from evalkit.planning import Task
 from evalkit.records import dumps, read_record, to_json, write_record
 from evalkit.samples import ListedSet, select
-from evalkit.types import Estimate, Features, Metric, Part, RunRecord, Subject, metric
+from evalkit.samples.statistics import StatisticsSet
+from evalkit.types import Estimate, Features, Metric, Part, RunRecord, Share, Subject, metric
 from tests.toys import Mean, images
 
 BENCH = Bench()
@@ -90,6 +91,22 @@ def test_what_each_sample_adds_is_kept_when_asked_and_survives_the_file(tmp_path
     write_record(record, tmp_path / "r.json")
     assert read_record(tmp_path / "r.json").attribution == record.attribution
     assert dumps(to_json(read_record(tmp_path / "r.json"))) == dumps(to_json(record))
+
+
+def test_samples_that_are_worst_alike_are_counted_and_none_is_picked() -> None:
+    shares = tuple(Share(str(i), float(i >= 9), None) for i in range(12))
+    assert not has_worst(shares, "higher") and has_worst(shares[8:], "higher")
+    made = scored(sides(images(12, 1), images(12, 2)), task(gap))
+    name = made.results[0].name
+    assert list(attribution_lines(replace(made, attribution={name: shares}))) == [
+        f"s: samples that harm {name} most (all are in the record)",
+        *(f"  {1:+10.4g}  {i}" for i in (10, 11, 9)),
+        *(f"  {0:+10.4g}  {i}" for i in (0, 1)),
+    ]
+    tied = tuple(replace(s, value=-s.value) for s in shares)
+    assert list(attribution_lines(replace(made, attribution={name: tied}))) == [
+        f"s: 9 of 12 samples are worst alike for {name} (see the record)"
+    ]
 
 
 def test_a_part_given_as_a_call_is_made_only_when_asked_for() -> None:

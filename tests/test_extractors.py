@@ -84,7 +84,9 @@ def test_a_sample_of_the_other_modality_is_refused(cls):
 
 
 def test_every_digest_is_different():
-    assert len({cls().digest for cls in (*IMAGE_EXTRACTORS, *TEXT_EXTRACTORS)}) == len((*IMAGE_EXTRACTORS, *TEXT_EXTRACTORS))
+    assert len({cls().digest for cls in (*IMAGE_EXTRACTORS, *TEXT_EXTRACTORS)}) == len(
+        (*IMAGE_EXTRACTORS, *TEXT_EXTRACTORS)
+    )
 
 
 def test_identity_changes_with_each_of_its_parts():

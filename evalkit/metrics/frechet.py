@@ -63,7 +63,8 @@ def frechet_estimate(real: Tensor | Moments, fake: Tensor | Moments) -> Estimate
     The influence, float64 [M] with mean zero, is by how much the distance grows per unit of weight moved onto that
     sample, in squared feature units: positive = the sample costs, and leaving it out would lower the distance by about
     influence / M. The interval is the jackknife's, leaving out each sample in turn, less the variance it counts twice
-    (Efron & Stein 1981), with Student's t of the smaller side; a side given as moments is taken as fixed. Raises UsageError when both are moments.
+    (Efron & Stein 1981), with Student's t of the smaller side; a side given as moments is taken as fixed. Raises
+    UsageError when both are moments.
     """
     one, other = both_sides(real, fake)
     value, found, pairs = _measured(one, other)

@@ -15,8 +15,8 @@ from ._guards import rows_of
 def clip_score(fake: Features, prompts: Features, *, scale: str = "w2.5", prefix: str = "") -> Estimate:
     """Mean agreement of each generated image with its prompt, by CLIP: `w2.5` in [0, 2.5], `x100` in [0, 100].
 
-    Hessel et al. 2021, section 3: 2.5 max(cos, 0), averaged; their prompts begin with `prefix` "A photo depicts ", which
-    is put there before the prompts are measured. `x100` is 100 cos, averaged, then at least 0 (torchmetrics).
+    Hessel et al. 2021, section 3: 2.5 max(cos, 0), averaged; their prompts begin with the `prefix` "A photo depicts ",
+    which is put there before the prompts are measured. `x100` is 100 cos, averaged, then at least 0 (torchmetrics).
     Interval: standard error over images.
     """
     return clip_score_estimate(fake.rows, prompts.rows, scale=scale)

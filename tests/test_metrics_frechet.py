@@ -192,7 +192,7 @@ def test_the_interval_leaves_out_every_sample_exactly(n, m, d):
     unbiased, biased = frechet_unbiased(real, fake), frechet_estimate(real, fake)
     reach = scipy.stats.t.ppf(0.975, min(n, m) - 1)
     assert (unbiased.high - unbiased.low) / 2 == pytest.approx(reach * expected, rel=1e-5)
-    assert math.sqrt(0.5) - 1e-9 <= (biased.high - biased.low) / (unbiased.high - unbiased.low) < 1
+    assert math.sqrt(0.75) - 1e-9 <= (biased.high - biased.low) / (unbiased.high - unbiased.low) < 1
     assert biased.method == "jackknife"
 
 
@@ -202,7 +202,8 @@ def test_the_interval_covers_the_expected_value(n, shift):
     found = [frechet_estimate(normal(n, 16, i), normal(n, 16, 1000 + i, 1, shift)) for i in range(60)]
     scatter = np.std([f.value for f in found], ddof=1)
     width = math.sqrt(np.mean([((f.high - f.value) / 1.96) ** 2 for f in found]))
-    assert 0.75 < width / scatter < 1.35
+    # Half of the pairs are counted twice on purpose: up to 1.22 wide where the sides are equal.
+    assert 0.85 < width / scatter < 1.45
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 8), (30, 40, 60)])

@@ -11,7 +11,7 @@ from benchmarks.sanity.__main__ import differences, table, verdicts_of
 from benchmarks.sanity.curves import Curve, bell, falls, flat, low_or_high, rises, settles, value, wide, worst
 from benchmarks.sanity.draws import Size
 from benchmarks.sanity.published import METRICS, published
-from benchmarks.sanity.running import Curves, checked, follow, judge
+from benchmarks.sanity.running import ONCE, Curves, checked, follow, judge
 from benchmarks.sanity.scenarios import SCENARIOS, Scenario
 from benchmarks.sanity.scores import CALLS, KINDS
 
@@ -29,7 +29,7 @@ def scenario(name: str) -> Scenario:
 
 @cache
 def curves(name: str) -> Curves:
-    return follow(scenario(name), SMALL, METRICS_HERE, repeats=1)
+    return follow(scenario(name), SMALL, METRICS_HERE, repeats=ONCE)
 
 
 def ends(name: str, metric: str, sweep: str = "") -> tuple[float, float, float]:
@@ -82,7 +82,8 @@ def test_wide_samples_are_all_diverse_or_not_at_all():
 def test_a_distance_becomes_a_score_on_each_side_of_the_centre():
     y = Curve(np.array([0.1, 1.0, 10.0]), np.array([4.0, 1.0, 400.0])).closeness(centre=1.0).y
     assert y.tolist() == pytest.approx([0.0, 1 - 1 / 400, 0.0])
-    assert line(2.0, 4.0).relative().y.tolist() == pytest.approx([0.5, 1.0])
+    # A fifth of a distance is what a twentieth is of a score from 0 to 1.
+    assert [flat()(line(4.0, y, 5.0).relative()) for y in (4.0, 5.01)] == ["pass", "fail"]
 
 
 def test_one_failure_fails_all_and_two_senses_of_diversity_contradict():
@@ -197,7 +198,7 @@ def test_13_units_do_not_matter_once_columns_are_standardised():
     name = "one column in other units"
     assert ends(name, "fid")[0] == pytest.approx(ends(name, "fid")[2], rel=0.1)
     assert ends(name, "density")[0] == pytest.approx(ends(name, "density")[2], abs=0.05)
-    raw = follow(scenario(name), SMALL, ["density", "fid"], repeats=1, standardise=False)
+    raw = follow(scenario(name), SMALL, ["density", "fid"], repeats=ONCE, standardise=False)
     assert raw["", "density"].y[0] == pytest.approx(0, abs=0.05)
     # Metrics take features as they come: in large units the second column is all they see.
     assert raw["", "density"].y[-1] > 0.8
@@ -243,7 +244,7 @@ def test_a_distance_is_not_asked_for_bounds():
 
 def test_the_two_sample_test_is_made_at_four_points_and_is_one_for_equal_sets():
     size = Size(n=60, points=5, dims=(1,))
-    found = follow(scenario("Gaussian mean difference"), size, ["c2st"], repeats=1)["d=1", "c2st"]
+    found = follow(scenario("Gaussian mean difference"), size, ["c2st"], repeats=ONCE)["d=1", "c2st"]
     assert found.x.tolist() == [-6, 0, 3, 6]
     assert found.y[0] < 0.1
     assert found.y[1] == pytest.approx(1, abs=0.3)

@@ -13,6 +13,7 @@ Verdict: TypeAlias = Literal["pass", "low", "high", "fail"] | None
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
 NEAR = 0.05  # what counts as one and the same value
+SHARE = 0.2  # of a distance, which has no scale of its own: what counts as one and the same there
 REACH = 0.1  # how far the best or worst point may lie from where it belongs
 DROP = 0.2  # the least difference between best and worst
 
@@ -38,8 +39,8 @@ class Curve:
         return Curve(self.x, y)
 
     def relative(self) -> Curve:
-        """A distance in shares of its value at the largest setting."""
-        return Curve(self.x, self.y / max(abs(self.y[-1]), 1e-300))
+        """A distance in shares of its value at the largest setting, such that SHARE of it is NEAR."""
+        return Curve(self.x, self.y / max(abs(self.y[-1]), 1e-300) * NEAR / SHARE)
 
 
 Test: TypeAlias = Callable[[Curve], Verdict]

@@ -140,7 +140,7 @@ def _their_mifid(first: Tensor, second: Tensor) -> float:
     return float(theirs.compute())
 
 
-def mifid_claims(n: int = 300, d: int = 24) -> Iterator[Claim]:
+def mifid_claims(n: int = 300, d: int = 6) -> Iterator[Claim]:
     """Where generated and training side are handed over in the other order, the distance is the paper's."""
     train, fresh = rows(n, d, 0), rows(n, d, 1, 0.9)
     ours = memorization_informed_distance(train, fresh, train)

@@ -38,6 +38,9 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except click.exceptions.Exit as error:
         return int(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return int(ExitCode.USAGE)
     except click.ClickException as error:
         return _fail(error.format_message(), ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):

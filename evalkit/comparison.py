@@ -212,7 +212,9 @@ def _verdict(
 ) -> tuple[str, ...]:
     """The board in words: who leads, by how much, how sure, and whether floor and ceiling stand where they must."""
     lines = []
-    quality = [c for c in columns if c.name.split("@")[0].split(".")[0] not in ("throughput", "latency")]
+    # Numbers of single groups would count a metric once more for every class.
+    whole = [c for c in columns if ".group=" not in c.name]
+    quality = [c for c in whole if c.name.split("@")[0].split(".")[0] not in ("throughput", "latency")]
     if quality and quality[0].name in best:
         lines.append(_lead(quality[0], records, best, ties))
         if told := _told(columns, records, (best[quality[0].name], *ties.get(quality[0].name, ()))):

@@ -49,12 +49,12 @@ class Sides:
     prompts: Mapping[str, Features] = field(default_factory=dict)
     paths: Mapping[str, Features | EvalkitError] = field(default_factory=dict)
 
-    def only(self, group: str) -> Sides:
+    def only(self, group: str, with_real: bool) -> Sides:
         """The samples of one group on the real and the generated side; the training data is what it is.
 
         Raises TooFewSamples when a side has none of them.
         """
-        real = None if self.real is None else _of_group(self.real, group, "real")
+        real = _of_group(self.real, group, "real") if with_real and self.real is not None else None
         fake = _of_group(self.fake, group, "generated")
         keep = _members(self.fake.samples, group)
         return Sides(fake, real, self.train, prompts={name: taken(f, keep) for name, f in self.prompts.items()})
@@ -127,12 +127,14 @@ def evaluate(
     results: list[MetricResult] = []
     warnings: list[str] = []
     shares: dict[str, tuple[Share, ...]] = {}
+    if per_group and sides.real is not None and not _have_groups(sides.real):
+        warnings.append("no number by group against the real samples: they carry no groups")
     for task in tasks:
         bench.progress.start(f"{subject.name}: {task.label}", 1)
         for group in (None, *(_groups(task, sides) if per_group else ())):
             label = task.label if group is None else f"{task.label}.group={group}"
             try:
-                own = sides if group is None else sides.only(group)
+                own = sides if group is None else sides.only(group, "real" in task.metric.asks)
                 for result, per_sample in _score(task, own, warnings, bench.device, group):
                     results.append(result)
                     if attribution and per_sample is not None and group is None:
@@ -165,9 +167,15 @@ def _groups(task: Task, sides: Sides) -> list[str]:
     if task.is_judged or task.instrument is None or "paths" in task.metric.asks:
         return []
     found = {s.group for s in sides.fake.samples if s.group is not None}
-    if "real" in task.metric.asks and (sides.real is None or all(s.group is None for s in sides.real.samples)):
+    if "real" in task.metric.asks and not _have_groups(sides.real):
         return []
     return sorted(found)
+
+
+def _have_groups(side: Measured | None) -> bool:
+    if side is None or isinstance(side.samples, StatisticsSet):
+        return False
+    return any(s.group is not None for s in side.samples)
 
 
 def _shares(samples: SampleSet, per_sample: Tensor) -> tuple[Share, ...]:
@@ -211,8 +219,9 @@ def _score(
         if not math.isfinite(estimate.value):
             warnings.append(f"{name} is missing: it came out as {estimate.value}")
             continue
-        smallest = min((n for n in terms["n"].values()), default=0)
-        if task.metric.moments and 0 < smallest < 4 * columns:
+        # A statistics file need not say of how many samples it is.
+        smallest = min((n for n in terms["n"].values() if n), default=0)
+        if task.metric.moments and part != "unbiased" and 0 < smallest < 4 * columns:
             few = "is below the" if smallest < columns else "is few for"
             warnings.append(
                 f"{name}: n = {smallest} {few} {columns} columns and biases it upward; compare it at equal n only"

@@ -108,7 +108,7 @@ def controls_of(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise BadSetting(f"--set {pair!r}; expected KEY=VALUE")
-        value: Any = text
+        value: Any = {"true": True, "false": False}.get(text.lower(), text)
         for kind in (int, float):
             try:
                 value = kind(text)

@@ -72,6 +72,7 @@ def plan(
         for key in own:
             if key not in (params := registry.metrics.get(word).params):
                 raise UnknownName(f"setting of metric {word!r}", key, params)
+            _check_kind(f"{word}.{key}", own[key], params[key])
     lacking = {"train": not with_train, "timing": not with_timing, "prompts": not with_prompts}
     # Who can be timed is a generator, and only a generator can have a latent space.
     lacking["paths"] = not with_timing
@@ -88,6 +89,19 @@ def plan(
         if not missing and task not in tasks:
             tasks.append(task)
     return tuple(tasks)
+
+
+def _check_kind(path: str, value: Any, default: Any) -> None:
+    """Refuse a setting that is of another kind than its default; a number may be whole where it need not be."""
+    kinds: Mapping[type, tuple[tuple[type, ...], str]] = {
+        bool: ((bool,), "true or false"),
+        int: ((int,), "a whole number"),
+        float: ((int, float), "a number"),
+        str: ((str,), "a word"),
+    }
+    allowed, words = kinds.get(type(default), ((object,), ""))
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed and object not in allowed):
+        raise BadSetting(f"{path} = {value!r}; expected {words}")
 
 
 def default_metrics(modality: Modality) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -83,5 +83,8 @@ def _bounds(shard: str, n: int) -> tuple[int, int]:
         raise BadSetting(f"--shard {shard!r}; expected NUMBER/COUNT such as 2/5")
     start, stop = shard_bounds(n, int(count))[int(number) - 1]
     if start == stop:
-        raise BadSetting(f"--shard {shard}: nothing is left for this part of {n} samples; use fewer parts")
+        raise BadSetting(
+            f"--shard {shard}: parts are whole blocks of 256 samples, and of {n} samples none is left for this part;"
+            " use fewer parts"
+        )
     return start, stop

@@ -204,10 +204,10 @@ def conclude(board: Leaderboard) -> None:
         if is_inconclusive(record):
             reasons = [w for w in record.warnings if " is missing: " in w]
             why = reasons[0] if reasons else f"{len(record.excluded)} unreadable, listed under excluded"
-            raise Inconclusive(f"{record.subject.name}: {why}; the report is written, but do not act on it")
+            raise Inconclusive(f"{record.subject.name}: {why}; what was measured is written, but do not act on it")
     refused = [reason for comparison in board.comparisons for reason in comparison.refused]
     if refused:
-        raise Inconclusive(f"{refused[0]} ({len(refused)} refused); the report is written, but do not act on it")
+        raise Inconclusive(f"{refused[0]} ({len(refused)} refused); what was measured is written, but do not act on it")
 
 
 # ---------------------------------------------------------------------------------------------- how they do it

@@ -86,6 +86,20 @@ def test_unknown_settings_are_refused_whether_planned_or_not() -> None:
     assert chosen.settings["k"] == 3
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"prdc": {"k": "abc"}}, "prdc.k = 'abc'; expected a whole number"),
+        ({"prdc": {"strict": 1}}, "expected true or false"),
+        ({"prdc": {"k": True}}, "expected a whole number"),
+        ({"clip_score": {"scale": 2}}, "expected a word"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused_with_the_right_one(setting: dict, says: str) -> None:
+    with pytest.raises(BadSetting, match=says):
+        plan(["prdc"], "image", with_train=False, with_timing=False, settings=setting)
+
+
 def test_instruments_must_have_the_head_a_metric_reads() -> None:
     with pytest.raises(UsageError, match="reads 'logits', pixels gives features"):
         instruments(plan(["inception_score@pixels"], "image", with_train=False, with_timing=False), "image")

@@ -140,3 +140,15 @@ def test_statistics_of_another_instrument_are_refused() -> None:
     object.__setattr__(samples, "name", "reference")
     with pytest.raises(UsageError, match=r"made with other .* not with mean"):
         as_features(samples, Mean())
+
+
+def test_a_metric_without_a_reference_needs_groups_on_its_own_side_only() -> None:
+    @metric(on="pixels", better="higher", unit="grey levels")
+    def brightness(fake: Features) -> float:
+        """Mean of all rows."""
+        return float(fake.rows.mean())
+
+    record = scored(sides(grouped(20, 1, "ab"), images(20, 2)), task(brightness), task(gap), per_group=True)
+    names = [r.name for r in record.results]
+    assert names == ["brightness@mean", "brightness@mean.group=a", "brightness@mean.group=b", "gap@mean"]
+    assert record.warnings == ("no number by group against the real samples: they carry no groups",)

@@ -41,8 +41,8 @@ PHOTOGRAPHS = photographs(2, 299, 299)
 def expected():
     """Rows of the random weights without any file."""
     instrument = Inception()
-    instrument._network = network(random_port(), "pool3")
-    return rows(instrument, PHOTOGRAPHS, 2)
+    with torch.no_grad():
+        return network(random_port(), "pool3")(instrument.arrange([instrument.prepare(p) for p in PHOTOGRAPHS]))
 
 
 @pytest.fixture(scope="module")

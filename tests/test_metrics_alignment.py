@@ -74,7 +74,7 @@ def test_the_metric_pairs_row_with_row():
     fake = Features(image_rows, "clip", images(4))
     prompts = Features(prompt_rows, "clip.text", texts("a", "b", "c", "d"))
     assert clip_score(fake, prompts, scale="x100") == clip_score_estimate(image_rows, prompt_rows, scale="x100")
-    assert clip_score.asks == ("fake", "prompts") and clip_score.params == {"scale": "w2.5"}
+    assert clip_score.asks == ("fake", "prompts") and clip_score.params == {"scale": "w2.5", "prefix": ""}
 
 
 def test_refuses():

@@ -16,6 +16,7 @@ from benchmarks._peer_claims import Claim, Difference, apart, rows
 from benchmarks._peer_images import Ground
 from benchmarks.parity import agreement_table, difference_table
 from evalkit.extractors._resize import DIALECTS as RESIZES
+from evalkit.metrics.copying import memorization_informed_distance
 from evalkit.metrics.frechet import frechet_distance
 from evalkit.metrics.inception_score import DIALECTS as SCORES
 from evalkit.metrics.kernel import DIALECTS as KERNELS
@@ -89,6 +90,9 @@ def test_neighbours():
 
 def test_mifid_of_fresh_samples():
     met(scores.mifid_claims(n=80, d=6), 1)
+    # Near enough to the training rows for the penalty: else it would be FID that was compared.
+    train, fresh = rows(80, 6, 0), rows(80, 6, 1, 0.9)
+    assert memorization_informed_distance(train, fresh, train).value > 10 * frechet_distance(train, fresh)
 
 
 def test_ms_ssim():

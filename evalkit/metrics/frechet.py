@@ -69,7 +69,7 @@ def frechet_estimate(real: Tensor | Moments, fake: Tensor | Moments) -> Estimate
     one, other = both_sides(real, fake)
     value, found, pairs = _measured(one, other)
     twice = sum(side.variance for side in found.values())
-    # Without all that is counted twice the error is right on average, and covers 90-94 % because the distance is skewed;
+    # Without all that is counted twice the error is right on average and covers 90-94 %, the distance being skewed;
     # with all of it, 97-99 %. Half of it covers about 95 % (docs/intervals.md).
     variance = twice - min(pairs, twice / 2) / 2
     return _around(value, variance, found, low=0.0)

@@ -101,7 +101,7 @@ def run_tool(name: str, job: Job, with_composed: bool) -> Iterator[Line]:
     yield {"stage": "forward", "seconds": seconds / len(shown)}
     if with_composed:
         given = _drawn(COMPOSED)
-        seconds, _ = timed(lambda: tool.numbers(*given), "cpu")
+        seconds, _ = timed(lambda: tool.numbers(*given), job.device)
         yield {"stage": "numbers at 1000", "seconds": seconds}
 
 

@@ -146,6 +146,11 @@ class Inception:
         for i, image in enumerate(prepared):
             shapes.setdefault(image.shape, []).append(i)
         device = prepared[0].device
+        if len(shapes) == 1:
+            # All of one size, the usual case: nothing to put back in order.
+            with full_precision(device):
+                made = in_range(resize(torch.stack(list(prepared)), self._dialect, SIDE), self._dialect)
+            return made.contiguous(memory_format=torch.channels_last)
         batch = torch.empty(len(prepared), 3, SIDE, SIDE, device=device).to(memory_format=torch.channels_last)
         with full_precision(device):
             for where in shapes.values():

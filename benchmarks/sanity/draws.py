@@ -29,7 +29,7 @@ class Size:
     """How thoroughly to look: rows a side, points of a sweep, dimensions of each kind, and the largest sizes."""
 
     n: int = 1000
-    points: int = 7
+    points: int = 9
     dims: tuple[int, ...] = (1, 8, 64)
     spheres: tuple[int, ...] = (2, 16, 128)
     sizes: tuple[int, ...] = (100, 316, 1000, 3162, 10_000)

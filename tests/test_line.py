@@ -83,6 +83,8 @@ def command(cache: Path, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         env=env,
         cwd=cache.parent,
+        # A suite that runs in the background of a script has Ctrl-C switched off, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

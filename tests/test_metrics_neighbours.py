@@ -129,7 +129,10 @@ def test_memory_mapped_rows(tmp_path):
     real, fake = normal(120, 16, 0), normal(110, 16, 1)
     for name, rows in (("real", real), ("fake", fake)):
         np.save(tmp_path / f"{name}.npy", rows.numpy())
-    mapped = [torch.from_numpy(np.load(tmp_path / f"{name}.npy", mmap_mode="c")) for name in ("real", "fake")]
+    mapped = [
+        torch.from_numpy(np.load(tmp_path / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+        for name in ("real", "fake")
+    ]
     assert four(*mapped) == four(real, fake)
 
 

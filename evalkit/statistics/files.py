@@ -53,7 +53,7 @@ def read_statistics(path: Path) -> Statistics:
                 raise BadSource(f"{path}: its statistics unpack to more than {MOST_BYTES:,} bytes")
             names = {name.removesuffix(".npy") for name in archive.namelist()}
             return _ours(path, archive) if "evalkit" in names else _theirs(path, archive, names)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
         raise BadSource(f"cannot read statistics of {str(path)!r}: {str(error).splitlines()[0]}") from error
 
 

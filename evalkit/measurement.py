@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING, Any
 from .cache import Cache, digest_of
 from .errors import BadRows, ModalityMismatch, NothingToEvaluate, RunFailed, UnreadableSample, UsageError
 from .hardware import is_out_of_memory
-from .rows import Rows
+from .rows import Rows, not_finite
 from .samples import select
 from .sharing import Alone, Team
 from .types import Arranging, Excluded, Extractor, Features, Progress, Sample, SampleSet, Unrounded
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-CHECKED = 4096  # rows looked at once for NaN
 
 
 class Silence:
@@ -78,10 +76,17 @@ def measure(samples: SampleSet, instruments: Sequence[Extractor], bench: Bench) 
             raise ModalityMismatch(
                 f"{instrument.name} measures {instrument.modality} samples, {samples.name!r} holds {samples.modality}"
             )
-    stored = {i.digest: _recall(samples, i, bench.cache) for i in instruments}
-    fresh = [i for i in instruments if stored[i.digest] is None]
-    if fresh or not instruments:
-        rows, kept, excluded = _pass(samples, fresh, bench)
+    # Where several processes share the work the first one alone reads and writes what is remembered: the others have
+    # only their own rows, and all must agree on what is left to measure.
+    leads = not bench.team.rank
+    stored = {i.digest: _recall(samples, i, bench.cache) if leads else None for i in instruments}
+    unknown = bench.team.together(digest for digest, entry in stored.items() if leads and entry is None)
+    fresh = [i for i in instruments if i.digest in unknown]
+    passed = _pass(samples, fresh, bench) if fresh or not instruments else None
+    if not leads:
+        return Measured(samples, {}, ())
+    if passed is not None:
+        rows, kept, excluded = passed
         for instrument, table in zip(fresh, rows, strict=True):
             stored[instrument.digest] = (table, kept, excluded)
             _remember(samples, instrument, bench.cache, table, kept, excluded)
@@ -210,19 +215,15 @@ def _pass(
         bench.progress.finish()
         whole = [bench.team.joined(table.taken(len(kept)), bench.cache.root) for table in tables]
     kept, excluded = bench.team.together(kept), bench.team.together(excluded)
-    for instrument, table in zip(instruments, whole, strict=True):
-        _check_finite(instrument, table, samples, kept)
+    if not bench.team.rank:
+        for instrument, table in zip(instruments, whole, strict=True):
+            _check_finite(instrument, table, samples, kept)
     return whole, kept, tuple(excluded)
 
 
 def _check_finite(instrument: Extractor, table: Tensor, samples: SampleSet, kept: Sequence[int]) -> None:
     """Raise BadRows, naming the first sample, when a row holds NaN or infinity."""
-    bad = [
-        start + int(i)
-        for start in range(0, len(table), CHECKED)
-        for i in (~table[start : start + CHECKED].isfinite().all(dim=1)).nonzero()
-    ]
-    if bad:
+    if bad := not_finite(table):
         first = tuple(samples)[kept[bad[0]]].id
         raise BadRows(
             f"{instrument.name} gave NaN or infinite rows for {len(bad)} samples, first {first!r}; exclude them"

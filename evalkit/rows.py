@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 IN_MEMORY = 2**30  # bytes; a million rows of 2,048 columns are eight times that
 
+CHECKED = 4096  # rows looked at once for NaN
+
 
 class Rows:
     """float32 [n, D] filled batch by batch; D is what the first batch has."""
@@ -57,3 +59,12 @@ def new_table(n: int, width: int, folder: Path | None) -> Tensor:
     with tempfile.NamedTemporaryFile(prefix=".rows.", dir=folder) as file:
         table = torch.from_file(file.name, shared=True, size=n * width, dtype=torch.float32)
     return table.view(n, width)
+
+
+def not_finite(table: Tensor) -> list[int]:
+    """The positions of rows that hold NaN or infinity, looked for block by block."""
+    return [
+        start + int(i)
+        for start in range(0, len(table), CHECKED)
+        for i in (~table[start : start + CHECKED].isfinite().all(dim=1)).nonzero()
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,24 @@ def folder_of(path: Path, n: int, seed: int) -> Path:
     return path
 
 
+def test_a_helping_process_neither_remembers_nor_returns_rows_that_are_only_its_own(tmp_path):
+    """Its rows are a part: kept under the key of the whole they would be read back as the whole."""
+
+    class Second(Alone):
+        rank = 1
+
+        def share(self, n: int, stretch: int) -> tuple[int, int]:
+            return n // 2, n
+
+        def together(self, found):
+            return ["toy:mean"] if not (own := list(found)) else own  # what the first process says
+
+    samples, cache = images(20, seed=5), Cache(tmp_path)
+    side = measure(samples, [Mean()], Bench(batch_size=2, cache=cache, team=Second()))
+    assert side.features == {} and not list(tmp_path.rglob("*.safetensors"))
+    assert len(measure(samples, [Mean()], Bench(cache=cache)).features["mean"].rows) == 20
+
+
 def test_torchrun_of_two_and_three_processes_gives_the_bits_of_one(tmp_path):
     real, fake = folder_of(tmp_path / "real", 181, 0), folder_of(tmp_path / "fake", 173, 1)
     command = ["evalkit", "score", str(fake), "--real", str(real), "-m", "fid@random_conv,kid@random_conv"]
@@ -117,5 +136,19 @@ def test_torchrun_of_two_and_three_processes_gives_the_bits_of_one(tmp_path):
             )
         )
     assert found[0] == found[1] == found[2]
+    # The same with a cache that all share, first empty, then full; then one process reads what two have left. The
+    # generated set is there twice, so that the second of them is looked up while the first is just remembered.
+    copy = shutil.copytree(fake, tmp_path / "copy")
+    shared = ["evalkit", "compare", str(copy), *command[2:-3], "--out", str(tmp_path / "report"), "-q"]
+    for world in (2, 2, 1):
+        start = [sys.executable]
+        if world > 1:
+            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "EVALKIT_CACHE": str(tmp_path / "cache")}
+        done = subprocess.run([*start, "-m", *shared], capture_output=True, text=True, timeout=300, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        for record in (tmp_path / "report" / "records").iterdir():
+            results = json.loads(record.read_text())["results"]
+            assert [(r["name"], r["value"], r["low"], r["high"]) for r in results] == [f[:4] for f in found[0][0]]
     assert [e["id"] for e in found[0][1]] == ["0007.png", "reference:0007.png"]
     assert found[0][0][0][-1] == {"real": 180, "fake": 172}

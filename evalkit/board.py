@@ -65,6 +65,7 @@ def score_all(
     real_side = measure_side("real", real, tasks, made, bench)
     train_side = None if train is None else measure_side("train", train, tasks, made, bench)
     measured = [measure_side("fake", e.samples, tasks, made, bench) for e in entrants]
+    bench.team.part()
     if bench.team.rank:
         raise HelperDone
     n = min(len(m.samples) for m in measured)

@@ -132,7 +132,7 @@ def compare(subjects: tuple[str, ...], explain: bool, **options: Any) -> None:
             _document({"schema": "evalkit.explain/1", "lines": list(lines)}) if options["as_json"] else "\n".join(lines)
         )
         return
-    with Run(options) as run:
+    with Run(options, shared=not all(s.endswith(".json") for s in subjects)) as run:
         out, as_json = options["out"], options["as_json"]
         board = verbs.compare(
             subjects,
@@ -159,7 +159,7 @@ def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
     from . import verbs
     from .records import to_json
 
-    with Run(options) as run:
+    with Run(options, shared=True) as run:
         board = verbs.scored(
             subject,
             real=options["real"],

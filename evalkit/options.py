@@ -55,15 +55,18 @@ def scoring(command: Command) -> Command:
 
 
 class Run:
-    """Settings and bench of one command, made of its options."""
+    """Settings and bench of one command, made of its options.
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    shared: whether processes started together share the measuring; of other commands only the first goes on.
+    """
+
+    def __init__(self, options: dict[str, Any], *, shared: bool = False) -> None:
         from .cache import Cache, default_root
         from .hardware import resolve_device
         from .measurement import Bench
         from .progress import TerminalProgress
         from .settings import resolve
-        from .sharing import team
+        from .sharing import alone, team
 
         names = [part.strip() for given in options.pop("metrics", ()) for part in given.split(",") if part.strip()]
         quiet, no_cache, config = options.pop("quiet"), options.pop("no_cache"), options.pop("config")
@@ -79,7 +82,7 @@ class Run:
             cache=Cache(None if no_cache else default_root()),
             progress=self.progress,
             batch_size=self.settings.batch_size,
-            team=team(),
+            team=team() if shared else alone(),
             **extra,
         )
 

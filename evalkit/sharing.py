@@ -34,6 +34,7 @@ class Team(Protocol):
     def share(self, n: int, stretch: int) -> tuple[int, int]: ...
     def joined(self, rows: Tensor, folder: Path | None) -> Tensor: ...
     def together(self, found: Iterable[Any]) -> list[Any]: ...
+    def part(self) -> None: ...
 
 
 class Alone:
@@ -49,6 +50,9 @@ class Alone:
 
     def together(self, found: Iterable[Any]) -> list[Any]:
         return list(found)
+
+    def part(self) -> None:
+        pass
 
 
 class Processes:
@@ -96,13 +100,22 @@ class Processes:
             dist.barrier()
         return whole
 
+    def part(self) -> None:
+        """Leave each other in order: a process that ends with its connections open may be aborted, not ended."""
+        import torch.distributed as dist
+
+        dist.barrier()
+        dist.destroy_process_group()
+
     def _collected(
         self, own: Tensor, sizes: list[tuple[int, int]], width: int, place: Path, folder: Path | None
     ) -> Tensor:
         import torch
 
         whole = new_table(sum(n for n, _ in sizes), width, folder)
-        whole[: len(own)] = own
+        # A small set is one stretch, which may be another's: no rows of its own have no width either.
+        if len(own):
+            whole[: len(own)] = own
         start = len(own)
         for rank, (n, _) in enumerate(sizes[1:], 1):
             if n:
@@ -115,3 +128,10 @@ class Processes:
 def team() -> Team:
     """The processes this one was started with: those of torchrun, or none."""
     return Processes() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+
+
+def alone() -> Alone:
+    """What is not shared, the first process does; HelperDone in the others."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        raise HelperDone
+    return Alone()

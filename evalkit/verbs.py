@@ -35,7 +35,7 @@ from .records import read_record
 from .samples import open_samples
 from .samples.statistics import StatisticsSet
 from .settings import Settings
-from .sharing import Alone, HelperDone
+from .sharing import Alone
 from .suite import SUITE, Chapter
 from .types import Comparison, Detector, Generator, Leaderboard, Modality, RunRecord
 
@@ -79,8 +79,6 @@ def compare(
     else:
         if real is not None or train is not None or baseline is not None:
             raise UsageError("--real, --train and --baseline need subjects: evalkit compare SUBJECT ... --real SOURCE")
-        if bench.team.rank:
-            raise HelperDone
         comparisons = [_chapter(modality, chapter, settings, bench, done) for modality, chapter in SUITE.items()]
         title = "The embedded suite"
     board = Leaderboard(

@@ -21,7 +21,7 @@ from evalkit.cache import Cache
 from evalkit.errors import RunFailed
 from evalkit.measurement import Bench, measure
 from evalkit.rows import Rows
-from evalkit.sharing import Alone, Processes
+from evalkit.sharing import Alone, HelperDone, Processes, alone
 
 from .toys import Mean, images
 
@@ -109,6 +109,22 @@ def test_a_helping_process_neither_remembers_nor_returns_rows_that_are_only_its_
     side = measure(samples, [Mean()], Bench(batch_size=2, cache=cache, team=Second()))
     assert side.features == {} and not list(tmp_path.rglob("*.safetensors"))
     assert len(measure(samples, [Mean()], Bench(cache=cache)).features["mean"].rows) == 20
+
+
+def test_a_process_whose_share_is_empty_collects_what_the_others_have(tmp_path):
+    """A small set is one stretch, and of several processes it is the last one's."""
+    rows = torch.arange(6.0)
+    torch.from_file(str(tmp_path / "1"), shared=True, size=6, dtype=torch.float32).copy_(rows)
+    whole = Processes._collected(None, torch.empty(0, 0), [(0, 0), (3, 2)], 2, tmp_path, None)
+    assert torch.equal(whole, rows.view(3, 2))
+
+
+def test_a_command_that_is_not_shared_is_left_to_the_first_process(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(HelperDone):
+        alone()
+    monkeypatch.setenv("RANK", "0")
+    assert alone().share(5, 2) == (0, 5)
 
 
 def test_torchrun_of_two_and_three_processes_gives_the_bits_of_one(tmp_path):

@@ -23,6 +23,8 @@ from torch import Tensor
 from evalkit.errors import BadSetting, BadSource, ModalityMismatch, UnknownName, UnwritableOutput
 from evalkit.types import Batch, Control, Modality, Progress, Role, SampleSet
 
+from ._training import Diverged
+
 SCHEMA = "evalkit.generator/1"
 CARD, MODEL = "card.json", "model.safetensors"
 
@@ -37,6 +39,8 @@ class Family(ABC):
     modality: Modality
     role: Role
     controls: ClassVar[tuple[Control, ...]] = ()
+    # What it learns from, where that is not what it makes: a captioner learns from images.
+    learns_from: Modality | None = None
     # Controls read only while sampling: changing them must not ask for a new training.
     at_sampling: ClassVar[frozenset[str]] = frozenset()
     # Raised whenever the architecture or the training changes, so that kept models of the old one are not taken for it.
@@ -73,14 +77,20 @@ class Family(ABC):
     def fit(self, samples: SampleSet, *, seed: int, device: str = "cpu", progress: Progress | None = None) -> None:
         """Learn from a sample set; same samples, seed and device, same model.
 
-        Raises ModalityMismatch, TooFewSamples or BadSource for samples this family cannot learn from, and RunFailed
-        when training diverges; the generator is then as it was before.
+        Raises ModalityMismatch, TooFewSamples or BadSource for samples this family cannot learn from; the generator is
+        then as it was before. Raises RunFailed when training diverges: it is then the last sound state of that
+        training, and as it was before when there is none yet.
         """
-        if samples.modality != self.modality:
-            raise ModalityMismatch(
-                f"{self.name} learns from {self.modality}s, {samples.name!r} holds {samples.modality}s"
-            )
-        self._parameters = self._learn(samples, seed, device, progress)
+        modality = self.learns_from or self.modality
+        if samples.modality != modality:
+            raise ModalityMismatch(f"{self.name} learns from {modality}s, {samples.name!r} holds {samples.modality}s")
+        try:
+            self._parameters = self._learn(samples, seed, device, progress)
+        except Diverged as e:
+            if e.state is not None and self._salvage(e.state):
+                self._parameters = sum(v.numel() for v in e.state.values())
+                self._trained_on = samples.digest
+            raise
         self._trained_on = samples.digest
 
     def to(self, device: str) -> None:  # noqa: B027 (most families hold tables, not networks)
@@ -181,6 +191,10 @@ class Family(ABC):
     def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
         """Samples `start` to `start + count`, all chance from `rng`; gradients are off."""
 
+    def _salvage(self, state: dict[str, Tensor]) -> bool:
+        """Become the network of a diverged training as `LastGood` kept it; False where a family cannot."""
+        return False
+
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
         """What goes into `model.safetensors`."""
@@ -212,6 +226,8 @@ def _checked(owner: str, control: Control, value: int | float | str) -> int | fl
     if isinstance(control.default, str):
         if not isinstance(value, str):
             raise BadSetting(f"{owner}.{control.name} = {value!r}; expected {control.says}")
+        if control.choices and value not in control.choices:
+            raise BadSetting(f"{owner}.{control.name} = {value!r}; expected one of {', '.join(control.choices)}")
         return value
     whole = isinstance(control.default, int)
     try:

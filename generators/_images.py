@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from evalkit.types import Batch, Progress, SampleSet
 
 from ._family import Family
 from ._training import count_parameters
+
+if TYPE_CHECKING:
+    from evalkit.types import Media
 
 FEWEST = 8
 LARGEST_SIDE = 64
@@ -68,6 +72,21 @@ class Look:
     def names(self, labels: Tensor) -> list[str] | None:
         """The class names of `labels`; None where the training images had none."""
         return [self.classes[i] for i in labels.tolist()] if self.classes else None
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The grey levels a pixel may take, in order: those of the training images, else all 256."""
+        return self.levels or tuple(range(256))
+
+    def indices(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 [C, H, W]: which of `values` each pixel of an image [H, W, 3] is nearest to; C = 1 reads its mean."""
+        values = torch.tensor(self.values, dtype=torch.float32)
+        x = torch.from_numpy(pixels[..., : self.channels] if self.channels == 3 else pixels.mean(2, keepdims=True))
+        return torch.bucketize(x.permute(2, 0, 1).float(), (values[1:] + values[:-1]) / 2).to(torch.uint8)
+
+    def shades(self, indices: Tensor) -> Tensor:
+        """Values in 0..1 of indices into `values`, float32 of the same shape."""
+        return torch.tensor(self.values, dtype=torch.float32, device=indices.device)[indices.long()] / 255
 
     def render(self, x: Tensor) -> npt.NDArray[np.uint8]:
         """uint8 images [B, H, W, 3] of values in 0..1, [B, C, H, W]: clipped and snapped to the training levels."""
@@ -138,6 +157,8 @@ class ImageFamily(Family):
 
     modality = "image"
     _look: Look
+    # The look of the images being learnt from, before there is a network for it.
+    _studied: Look
     _net: nn.Module
     _device: str = "cpu"
 
@@ -149,9 +170,16 @@ class ImageFamily(Family):
         pixels = read_images(samples, self.name)
         look, labels = study(pixels, samples, self.name)
         x = torch.from_numpy(pixels[..., : look.channels]).permute(0, 3, 1, 2).float() / 255
+        self._studied = look
         net = self._train(look, x, labels, seed, device, progress)
         self._look, self._net, self._device = look, net.eval(), device
         return count_parameters(net)
+
+    def _salvage(self, state: dict[str, Tensor]) -> bool:
+        net = self._build(self._studied)
+        net.load_state_dict(state)
+        self._look, self._net, self._device = self._studied, net.eval(), "cpu"
+        return True
 
     def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
         labels = self._look.cycle(start, count)
@@ -183,6 +211,30 @@ class ImageFamily(Family):
     @abstractmethod
     def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
         """Images in 0..1 [B, C, H, W] of the classes `labels` [B]."""
+
+
+class LikelyFamily(ImageFamily):
+    """A family that knows how probable an image is: the chance of its grey levels, each one of `Look.values`."""
+
+    def prepare(self, sample: Media) -> Tensor:
+        """uint8 [C, H, W] indices of grey levels; BadSource for an image of another size, BadSetting before `fit`."""
+        if not self._trained_on:
+            raise BadSetting(f"{self.name} has learned nothing yet; call fit or load before likelihood")
+        if isinstance(sample, str) or sample.shape[:2] != self._look.shape[1:]:
+            found = "a text" if isinstance(sample, str) else _size(sample)
+            raise BadSource(f"{self.name} learned {self._look.width}x{self._look.height} images, this is {found}")
+        return self._look.indices(sample)
+
+    def likelihood(self, batch: Tensor) -> Tensor:
+        """float32 [B, 3] of (nats, pixel values, bytes) of indices [B, C, H, W]; classes, where any, are summed out."""
+        with torch.no_grad():
+            nats = self._nats(batch.to(self._device).long())
+        size = torch.full_like(nats, math.prod(self._look.shape))
+        return torch.stack([nats, size, size], 1).float()
+
+    @abstractmethod
+    def _nats(self, indices: Tensor) -> Tensor:
+        """-ln p of images as indices int64 [B, C, H, W] -> [B]."""
 
 
 class CodeFamily(ImageFamily):

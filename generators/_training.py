@@ -39,12 +39,42 @@ def announced(progress: Progress | None, task: str, total: int) -> Iterator[Call
         progress.finish()
 
 
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer, family: str, step: int) -> None:
-    """One optimizer step on a loss; raises RunFailed naming the step, counted from 1, when the loss is not finite."""
+class Diverged(RunFailed):
+    """The loss is not finite any more; `state` holds the last weights that were sound, None when there are none yet."""
+
+    def __init__(self, message: str, state: dict[str, Tensor] | None = None) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class LastGood:
+    """The weights of a network as they were some steps ago: what is left when training diverges."""
+
+    EVERY = 50
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.state: dict[str, Tensor] | None = None
+
+    def note(self, step: int) -> None:
+        """Keep the weights of every fiftieth step, if they are finite."""
+        if step > 0 and step % self.EVERY == 0:
+            state = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+            if all(bool(v.isfinite().all()) for v in state.values() if v.is_floating_point()):
+                self.state = state
+
+
+def descend(
+    loss: Tensor, optimizer: torch.optim.Optimizer, family: str, step: int, good: LastGood | None = None
+) -> None:
+    """One optimizer step on a loss; raises Diverged naming the step, counted from 1, when the loss is not finite."""
     if not bool(torch.isfinite(loss)):
-        raise RunFailed(
-            f"training {family} diverged: the loss is not finite at step {step + 1}; lower its learning_rate"
+        raise Diverged(
+            f"training {family} diverged: the loss is not finite at step {step + 1}; lower its learning_rate",
+            None if good is None else good.state,
         )
+    if good is not None:
+        good.note(step)
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     optimizer.step()

@@ -22,7 +22,7 @@ from evalkit.errors import BadSetting
 from evalkit.types import Control, Progress
 
 from ._images import CodeFamily, Look
-from ._training import Ema, announced, descend, isolated
+from ._training import Ema, LastGood, announced, descend, isolated
 
 T = 1000
 EMA_DECAY = 0.995
@@ -150,6 +150,7 @@ class Diffusion(CodeFamily):
             ema = Ema(net, EMA_DECAY)
             adam = torch.optim.Adam(net.parameters(), rate, fused=True)
             falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=rate / 50)
+            good = LastGood(ema.net)
             for step in range(steps):
                 rows = torch.randint(len(x), (BATCH,), generator=rng).to(device)
                 t = torch.randint(1, T + 1, (BATCH,), generator=rng).to(device)
@@ -157,7 +158,7 @@ class Diffusion(CodeFamily):
                 a = abar[t][:, None, None, None]
                 x_t = a.sqrt() * x[rows] + (1 - a).sqrt() * epsilon
                 loss = F.mse_loss(net(x_t, t, labels[rows]), epsilon)
-                descend(loss, adam, self.name, step)
+                descend(loss, adam, self.name, step, good)
                 falling.step()
                 ema.update(net)
                 advance(1)

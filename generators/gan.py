@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from evalkit.types import Control, Progress
 
 from ._images import CodeFamily, Look
-from ._training import Ema, announced, descend, isolated
+from ._training import Ema, LastGood, announced, descend, isolated
 
 LATENT = 32
 EMA_DECAY = 0.995
@@ -133,6 +133,7 @@ class Gan(CodeFamily):
             G_ema = Ema(G, EMA_DECAY)
             G_adam = torch.optim.Adam(G.parameters(), rate, betas=(0.5, 0.999), fused=True)
             D_adam = torch.optim.Adam(D.parameters(), rate, betas=(0.5, 0.999), fused=True)
+            good = LastGood(G_ema.net)
             for step in range(steps):
                 rows = torch.randint(len(x), (64,), generator=rng)
                 real, y = x[rows], onehot[rows]
@@ -146,7 +147,7 @@ class Gan(CodeFamily):
                 D_loss = F.softplus(-logits[:64]).mean() + F.softplus(logits[64:]).mean()
                 descend(D_loss, D_adam, self.name, step)
                 G_loss = F.softplus(-D(blurred(fake), y)).mean()
-                descend(G_loss, G_adam, self.name, step)
+                descend(G_loss, G_adam, self.name, step, good)
                 G_ema.update(G)
                 advance(1)
         return G_ema.net

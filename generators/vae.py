@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from evalkit.types import Control, Progress
 
 from ._images import CodeFamily, Look
-from ._training import Ema, announced, descend, isolated
+from ._training import Ema, LastGood, announced, descend, isolated
 
 EMA_DECAY = 0.99
 BATCH = 64
@@ -100,6 +100,7 @@ class Vae(CodeFamily):
             ema = Ema(net, EMA_DECAY)
             adam = torch.optim.Adam(net.parameters(), rate, fused=True)
             falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=rate / 20)
+            good = LastGood(ema.net)
             for step in range(steps):
                 rows = torch.randint(len(x), (BATCH,), generator=rng)
                 real, y = x[rows], onehot[rows]
@@ -109,7 +110,7 @@ class Vae(CodeFamily):
                 bce = F.binary_cross_entropy_with_logits(net.decode(z, y), real, reduction="sum") / BATCH
                 kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / BATCH
                 loss = bce + kl
-                descend(loss, adam, self.name, step)
+                descend(loss, adam, self.name, step, good)
                 falling.step()
                 ema.update(net)
                 advance(1)

@@ -22,13 +22,24 @@ QUICK = {
     "diffusion": {"training_steps": 30, "steps": 5},
     "lm": {"steps": 20, "width": 32, "layers": 2, "vocabulary": 200, "context": 32},
 }
-LEARNING = ("gan", "vae", "diffusion", "lm")
-TEXTUAL = ("lm", "ngram", "unigram")
+# What others made: they learn nothing and have tests of their own.
+EXTERNAL = ("folder", "command", "diffusers", "transformers", "openai")
+INSIDE = tuple(name for name in BUILTIN if name not in EXTERNAL)
+
+
+def class_of(name: str):
+    module, _, cls = BUILTIN[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
 
 
 def make(name: str, **controls: int | float | str):
-    module, _, cls = BUILTIN[name].partition(":")
-    return getattr(importlib.import_module(module), cls)(**{**QUICK.get(name, {}), **controls})
+    return class_of(name)(**{**QUICK.get(name, {}), **controls})
+
+
+# Trained by gradient descent; what makes texts; what learns from texts.
+LEARNING = tuple(n for n in INSIDE if any(c.name == "learning_rate" for c in class_of(n).controls))
+TEXTUAL = tuple(n for n in INSIDE if class_of(n).modality == "text")
+READERS = tuple(n for n in INSIDE if (class_of(n).learns_from or class_of(n).modality) == "text")
 
 
 def image_set(pixels: np.ndarray, groups: Sequence[str] | None = None, name: str = "toy") -> ListedSet:
@@ -53,7 +64,7 @@ def text_set(texts: Sequence[str], name: str = "toy") -> ListedSet:
 
 
 def data_for(name: str) -> ListedSet:
-    return open_embedded("embedded:prose/train" if name in TEXTUAL else "embedded:digits/train")
+    return open_embedded("embedded:prose/train" if name in READERS else "embedded:digits/train")
 
 
 @lru_cache

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Media: TypeAlias = "npt.NDArray[np.uint8] | str"
 
 Modality: TypeAlias = Literal["image", "text"]
-Role: TypeAlias = Literal["candidate", "floor", "ceiling"]
+# A floor must come last and a ceiling first; a saboteur is broken in one known way that some metric must catch.
+Role: TypeAlias = Literal["candidate", "floor", "ceiling", "saboteur"]
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ class SampleSet(Protocol):
 
 
 class Batch(NamedTuple):
-    """What a generator yields: uint8 images [B, H, W, 3] or B texts, with the label of each where it has one."""
+    """What a generator yields: uint8 images [B, H, W, 3] or B texts, with label and prompt of each where it has one."""
 
     items: npt.NDArray[np.uint8] | Sequence[str]
     groups: Sequence[str] | None = None
+    conditions: Sequence[str] | None = None
 
 
 @runtime_checkable
@@ -137,13 +139,17 @@ class Detector(Extractor, Protocol):
 
 @dataclass(frozen=True)
 class Control:
-    """A declared knob of a generator: `--set name=value`; numbers outside [low, high] are refused."""
+    """A declared knob of a generator: `--set name=value`; numbers outside [low, high] are refused.
+
+    choices: the words it may be, where it is one of a few.
+    """
 
     name: str
     default: int | float | str
     says: str
     low: float | None = None
     high: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -181,6 +187,37 @@ class Latent(Protocol):
     @property
     def latent_size(self) -> int: ...
     def decode(self, z: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Likely(Protocol):
+    """A generator that knows how probable a sample is, exactly.
+
+    `prepare` one sample on the CPU, then `likelihood` of one batch on the device: float32 [B, 3] of (nats, units,
+    bytes), where a unit is a pixel value of an image or a token of a text. BadSource for a sample of another size.
+    """
+
+    def prepare(self, sample: Media) -> Tensor: ...
+    def likelihood(self, batch: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Given(Protocol):
+    """A generator that makes one sample of each it is given: a translation, a caption, an image of a prompt.
+
+    `takes` is the modality of what it is given; batches come in the order of the inputs.
+    """
+
+    @property
+    def takes(self) -> Modality: ...
+    def sample_given(self, inputs: SampleSet, seed: int) -> Iterator[Batch]: ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A fitted generator that can be trained further on other samples of its modality."""
+
+    def tune(self, samples: SampleSet, *, seed: int, device: str = "cpu", progress: Progress | None = None) -> None: ...
 
 
 @runtime_checkable

@@ -152,6 +152,15 @@ class CNN(Judge):
         log_odds = torch.stack([network(batch) for network in self._networks], dim=1)
         return torch.sigmoid(log_odds * calibration[:, 0] + calibration[:, 1]).mean(dim=1, keepdim=True)
 
+    def log_odds(self, images: Tensor) -> Tensor:
+        """Log-odds of fake [B] of float images [B, 3, H, W] in 0..255, calibrated, with gradients in the images."""
+        calibration = self._fitted()["calibration"]
+        side = self._facts["side"]
+        # The area average of `prepare`, as an operation that has gradients.
+        x = F.adaptive_avg_pool2d(images, side) if images.shape[-2:] != (side, side) else images
+        found = torch.stack([network(x / 127.5 - 1) for network in self._networks], dim=1)
+        return (found * calibration[:, 0] + calibration[:, 1]).mean(dim=1)
+
     def fit(self, real: SampleSet, fake: SampleSet, *, seed: int, device: str = "cpu") -> None:
         """Learn from at least ten samples a side; the seed sets folds, first weights, order and augmentation."""
         side = _choose_side(real, fake)

@@ -59,6 +59,13 @@ SHIPPED: Mapping[str, Weights] = MappingProxyType(
             trained_on="embedded:digits/train (UCI optical digits, CC BY 4.0)",
             card="extractors/weights/digits_net.card.json",
         ),
+        "digits_captions": Weights(
+            file="extractors/weights/digits_captions.safetensors",
+            sha256="1fdf0b24e21e7656de70568f0a722eb2d4b55477bc6b64eb706e529c69173b10",
+            licence="Apache-2.0",
+            trained_on="embedded:digits/train (UCI optical digits, CC BY 4.0)",
+            card="extractors/weights/digits_captions.card.json",
+        ),
         "prose_lm": Weights(
             file="extractors/weights/prose_lm.safetensors",
             sha256="bae69b57564d9806aec473aca1d17decce40bbc70a5802fba305c2c779a7ecbc",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from .comparison import compare_records
 from .detection import Judge, Lesson, judge
@@ -12,6 +13,7 @@ from .errors import EvalkitError, RunFailed, UsageError
 from .evaluation import Sides, evaluate, measure_side
 from .exhibits import exhibits
 from .hardware import derive_seed
+from .likelihoods import own_likelihood
 from .linting import lint
 from .measurement import Bench, Measured, measure, narrowed_to
 from .paths import measure_paths
@@ -49,14 +51,16 @@ def score_all(
     bench: Bench,
     done: Callable[[RunRecord], None],
     wishes: Wishes = Wishes(),
+    rating: Mapping[str, Extractor] = MappingProxyType({}),
 ) -> list[Scored]:
     """Score every entrant against `real`, all with the same number of samples.
 
     Each set is measured once for all instruments; the larger sets are then narrowed to the smallest one's count by
-    content, so that no number differs because its n does. `done` gets each record as soon as it is final.
+    content, so that no number differs because its n does. `done` gets each record as soon as it is final. rating: the
+    fitted generators that serve as instruments.
     """
     modality: Modality = real.modality
-    made = instruments(tasks, modality)
+    made = instruments(tasks, modality, rating)
     for entrant in entrants:
         check_sizes(tasks, fake=entrant.samples, real=real, train=train)
         if wishes.strict:
@@ -79,7 +83,8 @@ def score_all(
         judges = _judges(tasks, real_side.samples, fake.samples, entrant.lesson, seed, bench)
         prompts = _prompts(tasks, made, fake.samples, bench)
         paths = measure_paths(tasks, made, entrant.generator, entrant.name, seed=seed, bench=bench)
-        sides = Sides(fake, real_side, train_side, entrant.timing, judges, prompts, paths)
+        own = own_likelihood(tasks, entrant.generator, entrant.model, real_side.samples, bench)
+        sides = Sides(fake, real_side, train_side, entrant.timing, judges, prompts, paths, own)
         subject = Subject(entrant.name, modality, entrant.source, n, fake.samples.digest, entrant.role)
         record = evaluate(
             subject, sides, tasks, seed=seed, bench=bench, per_group=wishes.per_group, attribution=wishes.attribution

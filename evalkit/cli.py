@@ -116,6 +116,8 @@ def evalkit() -> None:
 @click.option(
     "--baseline", type=click.Path(path_type=Path), metavar="RECORD", help="A run record to stand beside them."
 )
+@click.option("--train-seeds", type=int, help="Train each generator with so many seeds and say how far they move it.")
+@click.option("--sample-seeds", type=int, help="Draw from each trained generator with so many seeds.")
 @click.option("--explain", is_flag=True, help="Say in words why the numbers of two run records differ; no report.")
 @common
 def compare(subjects: tuple[str, ...], explain: bool, **options: Any) -> None:
@@ -175,19 +177,29 @@ def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
 
 @evalkit.command()
 @click.argument("name")
-@click.option("--n", type=int, required=True, help="How many samples.")
+@click.option("--n", type=int, help="How many samples.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for samples and set.json.")
 @click.option("--data", metavar="SOURCE", help="What it learns from (default: the embedded data of its modality).")
+@click.option("--input", "given", metavar="SOURCE", help="What to translate, caption or make images of: one each.")
 @click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
 @common
-def generate(name: str, n: int, out: Path, data: str | None, controls: tuple[str, ...], **options: Any) -> None:
+def generate(
+    name: str,
+    n: int | None,
+    out: Path,
+    data: str | None,
+    given: str | None,
+    controls: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Train (or find trained) the generator NAME, or load a model folder, and write samples."""
     from . import verbs
 
     with Run(options) as run:
         settings = controls_of(controls)
         seed = run.settings.seed
-        folder = verbs.generate(name, n=n, out=out, data=data, seed=seed, controls=settings, bench=run.bench)
+        sources: dict[str, Any] = {"data": data, "given": given}
+        folder = verbs.generate(name, n=n, out=out, seed=seed, controls=settings, bench=run.bench, **sources)
     click.echo(str(folder / "set.json"))
 
 
@@ -198,6 +210,8 @@ def generate(name: str, n: int, out: Path, data: str | None, controls: tuple[str
 @click.option("--real", metavar="SOURCE", help="Real samples a detector learns from.")
 @click.option("--fake", metavar="SOURCE", multiple=True, help="Generated samples a detector learns from; repeatable.")
 @click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
+@click.option("--from", "start", metavar="DIR", help="Go on from this trained generator (fine-tuning).")
+@click.option("--with-detector", "critic", metavar="NAME", help="Train the generator against this detector too.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder.")
 @common
 def train(
@@ -207,6 +221,8 @@ def train(
     real: str | None,
     fake: tuple[str, ...],
     controls: tuple[str, ...],
+    start: str | None,
+    critic: str | None,
     out: Path,
     **options: Any,
 ) -> None:
@@ -214,7 +230,8 @@ def train(
     from . import verbs
 
     with Run(options) as run:
-        given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "controls": controls_of(controls)}
+        settings = {**controls_of(controls), **({"critic": critic} if critic else {})}
+        given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "start": start, "controls": settings}
         verbs.train(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
     click.echo(str(out / "card.json"))
 

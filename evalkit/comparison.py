@@ -173,8 +173,9 @@ def _why(column: Column, record: RunRecord) -> str:
         return "not comparable: another protocol (see below)"
     stem = column.name.split(".")[0]
     for warning in record.warnings:
-        if warning.startswith((f"{stem} is missing: ", f"{column.name} is missing: ")):
-            return warning.split(" is missing: ", 1)[1]
+        for words in (" is missing: ", " does not apply: "):
+            if warning.startswith((f"{stem}{words}", f"{column.name}{words}")):
+                return warning.split(words, 1)[1]
     return "not measured for this subject"
 
 
@@ -193,7 +194,7 @@ def _deltas(column: Column, best: str, records: Sequence[RunRecord]) -> dict[str
 
 def _ranked(records: Sequence[RunRecord], columns: Sequence[Column]) -> list[RunRecord]:
     """Ceilings first, candidates by the first column, floors last: the frame in which the candidates are read."""
-    order = {"ceiling": 0, "candidate": 1, "floor": 2}
+    order = {"ceiling": 0, "candidate": 1, "saboteur": 2, "floor": 3}
     lead = columns[0] if columns else None
 
     def key(record: RunRecord) -> tuple[int, float]:
@@ -214,7 +215,7 @@ def _verdict(
     lines = []
     # Numbers of single groups would count a metric once more for every class.
     whole = [c for c in columns if ".group=" not in c.name]
-    quality = [c for c in whole if c.name.split("@")[0].split(".")[0] not in ("throughput", "latency")]
+    quality = [c for c in whole if not _is_cost(c)]
     if quality and quality[0].name in best:
         lines.append(_lead(quality[0], records, best, ties))
         if told := _told(columns, records, (best[quality[0].name], *ties.get(quality[0].name, ()))):
@@ -229,12 +230,17 @@ def _verdict(
             f"Clear first places over {sum(wins.values()) + open_} quality numbers: {listed}; {open_} open (ties)."
         )
     lines += frame
+    lines += _caught(whole, records)
     speed = next((c for c in columns if c.name == "throughput" and c.name in best), None)
     if speed is not None:
         result = _result_named(records, best[speed.name], speed)
         if result is not None:
             lines.append(f"Fastest: {best[speed.name]}, {result.value:,.0f} samples per second.")
     return tuple(lines)
+
+
+def _is_cost(column: Column) -> bool:
+    return column.name.split("@")[0].split(".")[0] in ("throughput", "latency", "energy", "flops")
 
 
 def _told(columns: Sequence[Column], records: Sequence[RunRecord], names: Sequence[str]) -> str:
@@ -274,6 +280,22 @@ def _frame(quality: Sequence[Column], records: Sequence[RunRecord]) -> tuple[lis
     if overtaken:
         lines.append(f"A floor is ahead of a candidate, so these alone do not measure quality: {'; '.join(overtaken)}.")
     return lines, {entry.split(" (")[0] for entry in (*beaten, *overtaken)}
+
+
+def _caught(columns: Sequence[Column], records: Sequence[RunRecord]) -> list[str]:
+    """Which numbers tell each saboteur from real data, in words; without a ceiling nothing can be said."""
+    ceiling = next((r for r in records if r.subject.role == "ceiling"), None)
+    lines = []
+    for record in (r for r in records if r.subject.role == "saboteur" and ceiling is not None):
+        assert ceiling is not None
+        pairs = [(c, result_of(ceiling, c.name, c.protocol), result_of(record, c.name, c.protocol)) for c in columns]
+        both = [(c, a, b) for c, a, b in pairs if a is not None and b is not None and not _is_cost(c)]
+        found = [c.name for c, a, b in both if _is_ahead(c, a, b)]
+        said = f"is caught by {', '.join(found)}" if found else "is caught by none of these numbers"
+        missed = [c.name for c, a, b in both if not _is_ahead(c, a, b)]
+        rest = f"; not by {', '.join(missed)}" if found and missed else ""
+        lines.append(f"{record.subject.name} {said}{rest}.")
+    return lines
 
 
 def _is_ahead(column: Column, a: MetricResult, b: MetricResult) -> bool:

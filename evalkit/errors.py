@@ -97,6 +97,10 @@ class BadRecord(UsageError):
     pass
 
 
+class DoesNotApply(UsageError):
+    """A number that this subject cannot have, which is not a number that is missing."""
+
+
 class UnwritableOutput(UsageError):
     pass
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .cache import digest_of
 from .detection import Judge
-from .errors import EvalkitError, TooFewSamples, UnknownName, UsageError
+from .drawings import summary
+from .errors import DoesNotApply, EvalkitError, TooFewSamples, UnknownName, UsageError
 from .estimating import estimated
-from .generation import summary
 from .hardware import environment
 from .measurement import Bench, Measured, measure, narrowed_to, nothing_measured, taken
 from .planning import Task
@@ -48,6 +48,7 @@ class Sides:
     judges: Mapping[str, Judge | EvalkitError] = field(default_factory=dict)
     prompts: Mapping[str, Features] = field(default_factory=dict)
     paths: Mapping[str, Features | EvalkitError] = field(default_factory=dict)
+    own: Features | EvalkitError | None = None
 
     def only(self, group: str, with_real: bool) -> Sides:
         """The samples of one group on the real and the generated side; the training data is what it is.
@@ -139,6 +140,8 @@ def evaluate(
                     results.append(result)
                     if attribution and per_sample is not None and group is None:
                         shares[result.name] = _shares(sides.fake.samples, per_sample)
+            except DoesNotApply as error:
+                warnings.append(f"{label} does not apply: {error}")
             except UnknownName:
                 # A part that the metric does not have: a mistake of the caller's, not a number that is missing.
                 raise
@@ -289,6 +292,13 @@ def _inputs(task: Task, sides: Sides, device: str) -> tuple[dict[str, Any], dict
             inputs[word] = walked.head(task.metric.reads)
             terms.update(instrument=walked.extractor, about=dict(walked.about))
             terms["n"]["paths"] = len(walked) // 2
+            continue
+        if word == "own":
+            if not isinstance(sides.own, Features):
+                raise sides.own or UsageError("it needs the generator itself")
+            inputs[word] = sides.own.head(task.metric.reads)
+            terms["n"]["real"] = len(sides.own)
+            terms["reference"] = sides.own.samples.digest
             continue
         view = views.get("fake" if word == "samples" else word)
         if view is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,19 @@ SHOWN = {"image": 20, "text": 6}
 PAIRS = {"image": 7, "text": 2}
 LARGEST_THUMBNAIL = 96
 MOST_CLASSES = 20
+# Path in a record's timing, title of its column, scale.
+COSTS = (
+    ("parameters", "parameters", 1.0),
+    ("training_seconds", "training s", 1.0),
+    ("best_batch.samples_per_second", "samples/s, best batch", 1.0),
+    ("best_batch.batch_size", "best batch", 1.0),
+    ("latency_ms.p50", "one sample, ms: p50", 1.0),
+    ("latency_ms.p95", "p95", 1.0),
+    ("latency_ms.p99", "p99", 1.0),
+    ("peak_bytes", "peak MiB", 2.0**-20),
+    ("flops_per_sample", "Mflop/sample", 1e-6),
+    ("joules_per_sample", "J/sample", 1.0),
+)
 
 
 def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> tuple[Exhibit, ...]:
@@ -51,6 +64,7 @@ def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> 
     found: list[Exhibit | None] = [
         _grid(scored, comparison),
         _speed(scored, comparison),
+        _costs(scored),
         *sorted(_detectability(scored, bench), key=lambda e: isinstance(e, Matrix)),
         _classes(scored),
         _neighbours(scored, comparison),
@@ -118,6 +132,32 @@ def _speed(scored: Sequence[Scored], comparison: Comparison) -> Scatter | None:
     values = [p.y for p in points]
     wide = min(values) > 0 and max(values) / min(values) > 20
     return Scatter("Quality against speed", note, "samples per second", lead.name, tuple(points), True, wide)
+
+
+def _costs(scored: Sequence[Scored]) -> Table | None:
+    """What each generator cost to train and to draw from; a dash where it is not known."""
+    timed = [(s.entrant.name, s.record.timing) for s in scored if s.record.timing]
+    if not timed:
+        return None
+    keys = [key for key, _, _ in COSTS if any(_cost(timing, key) is not None for _, timing in timed)]
+    chosen = [(key, title, scale) for key, title, scale in COSTS if key in keys]
+    rows = []
+    for name, timing in timed:
+        found = ((_cost(timing, key), scale) for key, _, scale in chosen)
+        rows.append((name, *("–" if value is None else f"{value * scale:,.4g}" for value, scale in found)))
+    note = (
+        f"On {timed[0][1]['device']}. Energy and operations are of one sample in a whole batch; operations are those of"
+        " matrix products and convolutions. Memory is the process's (on cuda the allocator's). A dash: not known."
+    )
+    return Table("Cost", note, ("generator", *(title for _, title, _ in chosen)), tuple(rows))
+
+
+def _cost(timing: Mapping[str, Any], path: str) -> float | None:
+    """The number under "a.b" of a record's timing."""
+    found: Any = timing
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return None if found is None else float(found)
 
 
 def _detectability(scored: Sequence[Scored], bench: Bench) -> Iterator[Exhibit]:

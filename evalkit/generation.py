@@ -6,33 +6,32 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import registry
 from .cache import beside, digest_of
-from .errors import BadSource, EvalkitError, RunFailed, UnreadableSample
-from .hardware import derive_seed, device_label, now, one_thread, peak_bytes, reset_peak
+from .critic import DetectorCritic
+from .drawings import Generated, Kept, as_set, recall, remember
+from .errors import BadSource, EvalkitError, ModalityMismatch, RunFailed, UnreadableSample, UsageError
+from .hardware import derive_seed, device_label, joules, now, one_thread, peak_bytes, reset_peak
 from .measurement import Bench
-from .records import dumps
-from .samples import ListedSet
-from .samples.arrays import from_images, from_texts
-from .types import Batch, Generator, SampleSet, Timing
+from .types import Batch, Criticised, Generator, Given, SampleSet, Timing
 
 LATENCY_CALLS = 20
+# Batch sizes tried beside single samples and whole batches, to find the one that makes most samples a second.
+MIDDLE_SIZES, MIDDLE_CALLS = (4, 16), 3
 THROUGHPUT_CALLS = 20
 THROUGHPUT_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Generated:
-    """What a generator drew, and how long it took."""
+class Unfinished(RunFailed):
+    """A training that failed and left a model that draws: `generator` is its last sound state."""
 
-    samples: ListedSet
-    timing: Timing
+    def __init__(self, message: str, generator: Generator) -> None:
+        super().__init__(message)
+        self.generator = generator
 
 
 def trained(
@@ -76,63 +75,66 @@ def generate(generator: Generator, n: int, seed: int, bench: Bench, *, model: st
     settings = dict(getattr(generator, "settings", {}))
     # The device too: the timing is kept with the samples, and timings of two devices share no column.
     drawn_on = device_label(bench.device)
-    key = digest_of("samples", generator.recipe, generator.trained_on, model, settings, n, seed, drawn_on)
-    found = _recall(generator, key, bench)
+    key = digest_of("samples/2", generator.recipe, generator.trained_on, model, settings, n, seed, drawn_on)
+    found = recall(generator, key, bench)
     if found is not None:
-        return found
+        return _with_costs(found, generator)
     drawn = _draw(generator, n, seed, bench)
-    _remember(generator, key, bench, drawn)
-    return drawn
+    remember(generator, key, bench, drawn)
+    return _with_costs(drawn, generator)
 
 
-def write_samples(drawn: Generated, generator: Generator, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write samples as PNG files or one .txt each, with `set.json`; the folder appears whole or not at all."""
-    from PIL import Image
+def generate_given(generator: Generator, inputs: SampleSet, seed: int, bench: Bench) -> Generated:
+    """One sample for each input, in their order, with the timing of every batch.
 
-    with beside(folder) as draft:
-        draft.mkdir()
-        for i, sample in enumerate(drawn.samples):
-            home = draft / sample.group if sample.group else draft
-            home.mkdir(exist_ok=True)
-            media = sample.load()
-            if isinstance(media, str):
-                (home / f"{i:06d}.txt").write_text(media, "utf-8", newline="\n")
-            else:
-                Image.fromarray(media).save(home / f"{i:06d}.png")
-        about = {
-            "schema": "evalkit.set/1",
-            "generator": generator.name,
-            "recipe": generator.recipe,
-            "trained_on": generator.trained_on,
-            "controls": dict(getattr(generator, "settings", {})),
-            "digest": drawn.samples.digest,
-            "n": len(drawn.samples),
-            "timing": summary(drawn.timing),
-            **facts,
-        }
-        (draft / "set.json").write_text(dumps(about), "utf-8")
+    Raises UsageError for a generator that is given nothing, ModalityMismatch for inputs of another modality.
+    """
+    if not isinstance(generator, Given):
+        raise UsageError(f"{generator.name} makes samples of nothing but a seed; leave --input out")
+    if inputs.modality != generator.takes:
+        raise ModalityMismatch(
+            f"{generator.name} takes {generator.takes} samples, {inputs.name!r} holds {inputs.modality}"
+        )
+    bench.progress.start(f"{generator.name}: {inputs.name}", len(inputs))
+    reset_peak(bench.device)
+    kept, calls = Kept(), []
+    for batch, seconds in _clocked(generator.sample_given(inputs, seed), bench.device):
+        calls.append((seconds, len(batch.items)))
+        kept.add(batch)
+        bench.progress.advance(len(batch.items))
+    bench.progress.finish()
+    if len(kept.items) != len(inputs):
+        raise RunFailed(f"generator {generator.name!r} gave {len(kept.items)} samples for {len(inputs)} inputs")
+    if generator.takes == "text" and not kept.conditions:
+        kept.conditions = [str(s.load()) for s in inputs]
+    times, sizes = zip(*calls, strict=True)
+    timing = Timing(times, sizes, device_label(bench.device), peak_bytes(bench.device))
+    return _with_costs(Generated(as_set(generator, kept), timing), generator)
 
 
-def summary(timing: Timing) -> dict[str, Any]:
-    """The timing block of a record: samples per second of whole batches, latency of single samples in milliseconds."""
-    largest = max(timing.sizes)
-    batches = [(s, n) for s, n in zip(timing.seconds, timing.sizes, strict=True) if n == largest]
-    block: dict[str, Any] = {
-        "samples_per_second": sum(n for _, n in batches) / max(sum(s for s, _ in batches), 1e-9),
-        "batch_size": largest,
-        "device": timing.device,
-        "peak_bytes": timing.peak_bytes,
-    }
-    single = [1000 * s for s, n in zip(timing.seconds, timing.sizes, strict=True) if n == 1]
-    if single:
-        p50, p95, p99 = np.percentile(single, [50, 95, 99])
-        block["latency_ms"] = {"p50": float(p50), "p95": float(p95), "p99": float(p99)}
-    return block
+def _with_costs(drawn: Generated, generator: Generator) -> Generated:
+    """The timing with what the model itself knows: how much it learnt, and how long that took."""
+    known = replace(
+        drawn.timing,
+        parameters=getattr(generator, "parameters", None),
+        training_seconds=getattr(generator, "training_seconds", None),
+    )
+    return Generated(drawn.samples, known)
 
 
 def _fit(generator: Generator, data: SampleSet, seed: int, bench: Bench) -> None:
+    critic = str(getattr(generator, "settings", {}).get("critic", ""))
+    if critic and isinstance(generator, Criticised):
+        generator.take_critic(DetectorCritic(critic, data, seed=derive_seed(seed, "critic"), device=bench.device))
     with one_thread() if _is_small(data) else nullcontext():
-        generator.fit(data, seed=seed, device=bench.device, progress=bench.progress)
+        start = now(bench.device)
+        try:
+            generator.fit(data, seed=seed, device=bench.device, progress=bench.progress)
+        except RunFailed as error:
+            # Only a sound state has learned from something.
+            raise (Unfinished(str(error), generator) if generator.trained_on else error) from error
+        if hasattr(generator, "training_seconds"):
+            generator.training_seconds = now(bench.device) - start
 
 
 def _is_small(data: SampleSet) -> bool:
@@ -153,35 +155,72 @@ def _model_key(generator: Generator, data: str, seed: int) -> str:
 def _draw(generator: Generator, n: int, seed: int, bench: Bench) -> Generated:
     bench.progress.start(f"{generator.name}: sampling", n)
     reset_peak(bench.device)
-    for _ in generator.sample(1, derive_seed(seed, "warm-up")):
+    for_the_clock = not getattr(generator, "costly", False)
+    for _ in generator.sample(1, derive_seed(seed, "warm-up")) if for_the_clock else ():
         pass
-    items: list[Any] = []
-    groups: list[str] = []
-    calls: list[tuple[float, int]] = []
+    kept, calls = Kept(), []
+    before = joules(bench.device)
     for batch, seconds in _timed(generator, n, seed, bench.device):
         calls.append((seconds, len(batch.items)))
-        items.extend(batch.items)
-        groups.extend(batch.groups or ())
+        kept.add(batch)
         bench.progress.advance(len(batch.items))
-    if len(items) != n:
-        raise RunFailed(f"generator {generator.name!r} gave {len(items)} samples when asked for {n}")
-    # Fast generators are asked again, for the clock only: a handful of calls is at the mercy of one interruption.
-    again = 0
-    while n > 1 and len(calls) < THROUGHPUT_CALLS and sum(s for s, _ in calls) < THROUGHPUT_SECONDS:
-        again += 1
-        extra = _timed(generator, n, derive_seed(seed, "again", str(again)), bench.device)
-        calls += [(seconds, len(batch.items)) for batch, seconds in extra]
-    for call in range(LATENCY_CALLS):
-        calls += [(s, 1) for _, s in _timed(generator, 1, derive_seed(seed, "latency", str(call)), bench.device)]
+    after = joules(bench.device)
+    if len(kept.items) != n:
+        raise RunFailed(f"generator {generator.name!r} gave {len(kept.items)} samples when asked for {n}")
+    flops = None
+    if for_the_clock:
+        calls += _more_calls(generator, n, calls, seed, bench.device)
+        flops = _flops(generator, max(size for _, size in calls), seed)
     bench.progress.finish()
     times, sizes = zip(*calls, strict=True)
-    timing = Timing(times, sizes, device_label(bench.device), peak_bytes(bench.device))
-    return Generated(_as_set(generator, items, groups or None), timing)
+    timing = Timing(
+        times,
+        sizes,
+        device_label(bench.device),
+        peak_bytes(bench.device),
+        flops,
+        # A meter that wrapped around meanwhile says nothing.
+        after - before if before is not None and after is not None and after > before else None,
+        n,
+    )
+    return Generated(as_set(generator, kept), timing)
+
+
+def _more_calls(
+    generator: Generator, n: int, calls: list[tuple[float, int]], seed: int, device: str
+) -> list[tuple[float, int]]:
+    """Calls for the clock only: whole batches again where there were few, single samples, batches between the two."""
+    more: list[tuple[float, int]] = []
+    # A handful of calls is at the mercy of one interruption.
+    again = 0
+    while n > 1 and len(calls) + len(more) < THROUGHPUT_CALLS and sum(s for s, _ in calls + more) < THROUGHPUT_SECONDS:
+        again += 1
+        extra = _timed(generator, n, derive_seed(seed, "again", str(again)), device)
+        more += [(seconds, len(batch.items)) for batch, seconds in extra]
+    for call in range(LATENCY_CALLS):
+        more += [(s, 1) for _, s in _timed(generator, 1, derive_seed(seed, "latency", str(call)), device)]
+    for size in MIDDLE_SIZES:
+        for call in range(MIDDLE_CALLS if size < n else 0):
+            own = derive_seed(seed, "middle", str(size), str(call))
+            more.append((sum(t for _, t in _timed(generator, size, own, device)), size))
+    return more
+
+
+def _flops(generator: Generator, size: int, seed: int) -> float | None:
+    """Floating-point operations of torch's matrix products and convolutions for one sample of a batch of `size`."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        batch = next(generator.sample(size, seed))
+    return counter.get_total_flops() / len(batch.items) or None
 
 
 def _timed(generator: Generator, n: int, seed: int, device: str) -> Iterator[tuple[Batch, float]]:
     """Each batch with the seconds it took to make; what the caller does with it is not counted."""
-    batches = generator.sample(n, seed)
+    return _clocked(generator.sample(n, seed), device)
+
+
+def _clocked(batches: Iterator[Batch], device: str) -> Iterator[tuple[Batch, float]]:
     while True:
         start = now(device)
         batch = next(batches, None)
@@ -189,48 +228,6 @@ def _timed(generator: Generator, n: int, seed: int, device: str) -> Iterator[tup
         if batch is None:
             return
         yield batch, seconds
-
-
-def _as_set(generator: Generator, items: list[Any], groups: list[str] | None) -> ListedSet:
-    source = f"generator:{generator.name}"
-    if generator.modality == "image":
-        return from_images(np.stack(items), generator.name, groups, source)
-    return from_texts(items, generator.name, groups, source)
-
-
-def _remember(generator: Generator, key: str, bench: Bench, drawn: Generated) -> None:
-    import torch
-
-    timing = drawn.timing
-    media = [s.load() for s in drawn.samples]
-    notes = {
-        "groups": [s.group for s in drawn.samples],
-        "seconds": timing.seconds,
-        "sizes": timing.sizes,
-        "device": timing.device,
-        "peak_bytes": timing.peak_bytes,
-    }
-    if generator.modality == "image":
-        pixels = torch.from_numpy(np.stack([m for m in media if not isinstance(m, str)]))
-        bench.cache.put_tensors("samples", key, {"images": pixels}, notes)
-    else:
-        bench.cache.put_json("samples", key, {**notes, "texts": media})
-
-
-def _recall(generator: Generator, key: str, bench: Bench) -> Generated | None:
-    if generator.modality == "image":
-        found = bench.cache.get_tensors("samples", key)
-        if found is None:
-            return None
-        items, notes = list(found[0]["images"].numpy()), found[1]
-    else:
-        stored = bench.cache.get_json("samples", key)
-        if stored is None:
-            return None
-        items, notes = stored["texts"], stored
-    groups = None if None in notes["groups"] else notes["groups"]
-    timing = Timing(tuple(notes["seconds"]), tuple(notes["sizes"]), notes["device"], notes["peak_bytes"])
-    return Generated(_as_set(generator, items, groups), timing)
 
 
 def load_generator(folder: Path, controls: Mapping[str, Any], bench: Bench) -> tuple[Generator, str]:

@@ -116,6 +116,42 @@ def peak_bytes(device: str) -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def joules(device: str) -> float | None:
+    """A reading of the machine's energy meter in joules, of use only as a difference; None where there is no meter.
+
+    On cuda the GPU's own meter (NVML), elsewhere the processor packages' (RAPL): both count the idle machine too.
+    """
+    try:
+        return _gpu_joules(device) if device.startswith("cuda") else _package_joules(Path("/sys/class/powercap"))
+    except (OSError, ValueError):
+        return None
+
+
+def _gpu_joules(device: str) -> float | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    import torch
+
+    try:
+        pynvml.nvmlInit()
+        # By uuid: CUDA_VISIBLE_DEVICES renumbers torch's devices, not NVML's.
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    except pynvml.NVMLError:
+        return None
+
+
+def _package_joules(meters: Path) -> float | None:
+    """The sum over processor packages; their parts (`intel-rapl:0:1`) are in it already."""
+    packages = [p for p in meters.glob("*-rapl:*") if p.name.count(":") == 1]
+    if not packages:
+        return None
+    return sum(int((p / "energy_uj").read_text("ascii")) for p in packages) / 1e6
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on whichever device."""
     import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from . import registry
@@ -26,6 +27,7 @@ NEEDS = {
     "train": "training data; give --train SOURCE",
     "timing": "timing; give the name of a generator",
     "paths": "a latent space; give the name of a generator",
+    "own": "a generator that knows likelihoods; give its name",
     "prompts": "the prompt of every image; give a metadata.jsonl, metadata.csv or a .txt beside each image",
 }
 
@@ -48,6 +50,11 @@ class Task:
     def is_judged(self) -> bool:
         """Whether the instrument is a detector by name, which has to be fitted to the subject first."""
         return self.instrument is not None and self.instrument in registry.detectors
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether the instrument is a generator by name, which rates samples once it is fitted to the training data."""
+        return self.instrument is not None and _rates(self.instrument)
 
 
 def plan(
@@ -74,8 +81,8 @@ def plan(
                 raise UnknownName(f"setting of metric {word!r}", key, params)
             _check_kind(f"{word}.{key}", own[key], params[key])
     lacking = {"train": not with_train, "timing": not with_timing, "prompts": not with_prompts}
-    # Who can be timed is a generator, and only a generator can have a latent space.
-    lacking["paths"] = not with_timing
+    # Who can be timed is a generator, and only a generator can have a latent space or a likelihood.
+    lacking["paths"] = lacking["own"] = not with_timing
     tasks = []
     for name in names or DEFAULT_METRICS[modality]:
         task = _parse(name, modality, settings or {})
@@ -150,12 +157,18 @@ def _parse(name: str, modality: Modality, settings: Mapping[str, Mapping[str, An
         where = str(registry.extractors.get(where)().name)
     elif where is not None and not _is_instrument(where):
         known = registry.extractors.names() + registry.detectors.names()
+        known += [name for name in registry.generators.names() if _rates(name)]
         raise UnknownName("instrument", where, known)
     return Task(found, where, part or None, {**found.params, **settings.get(word, {})})
 
 
 def _is_instrument(name: str) -> bool:
-    return name in registry.extractors or name in registry.detectors
+    return name in registry.extractors or name in registry.detectors or _rates(name)
+
+
+def _rates(name: str) -> bool:
+    """Whether a name is that of a generator which knows how probable a sample is."""
+    return name in registry.generators and ":" not in name and hasattr(registry.generators.get(name), "likelihood")
 
 
 def _split_part(name: str) -> tuple[str, str]:
@@ -172,9 +185,12 @@ def _split_part(name: str) -> tuple[str, str]:
     return stem, part
 
 
-def instruments(tasks: Iterable[Task], modality: Modality) -> dict[str, Extractor]:
+def instruments(
+    tasks: Iterable[Task], modality: Modality, rating: Mapping[str, Extractor] = MappingProxyType({})
+) -> dict[str, Extractor]:
     """One instance of every instrument the tasks read that needs no fitting, checked for modality and for its heads.
 
+    rating: the fitted generators among them, by name; without them tasks that read one are only checked.
     Raises ModalityMismatch, or UsageError when a metric reads a head that its instrument does not have.
     """
     made: dict[str, Extractor] = {}
@@ -183,7 +199,11 @@ def instruments(tasks: Iterable[Task], modality: Modality) -> dict[str, Extracto
         door = registry.detectors if task.is_judged else registry.extractors
         if name is None:
             continue
-        part = made.get(name) or door.get(name)()
+        if task.is_rated and name not in rating:
+            if task.metric.reads != "likelihood":
+                raise UsageError(f"{task.label}: the metric reads {task.metric.reads!r}, {name} gives likelihood")
+            continue
+        part = made.get(name) or rating.get(name) or door.get(name)()
         if part.modality != modality:
             raise ModalityMismatch(f"{task.label}: {name} measures {part.modality} samples, these are {modality}")
         if task.metric.reads not in part.heads:
@@ -209,7 +229,9 @@ def texts_of(tasks: Iterable[Task], made: Mapping[str, Extractor]) -> dict[str, 
         if "prompts" in task.metric.asks and task.instrument is not None:
             texts = getattr(made[task.instrument], "texts", None)
             if texts is None:
-                raise UsageError(f"{task.label}: {task.instrument} reads no prompts; use clip")
+                raise UsageError(
+                    f"{task.label}: {task.instrument} reads no prompts; use clip"
+                )
             found[task.instrument] = texts(str(task.settings.get("prefix", "")))
     return found
 

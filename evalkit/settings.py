@@ -1,6 +1,7 @@
 """Configuration: command line > EVALKIT_* > evalkit.toml or [tool.evalkit] in pyproject.toml > defaults.
 
-Keys: device, seed, n, batch_size, workers, metrics (a list), per_group, attribution, strict (true or false), and tables
+Keys: device, seed, n, batch_size, workers, train_seeds, sample_seeds, metrics (a list), per_group, attribution, strict
+(true or false), and tables
 [metric.NAME] with a metric's settings, such as `[metric.kid] degree = 3`. The table [gate] belongs to the gate. An
 unknown key is an error with the nearest name.
 """
@@ -31,16 +32,20 @@ class Settings:
     per_group: bool = False
     attribution: bool = False
     strict: bool = False
+    train_seeds: int = 1
+    sample_seeds: int = 1
 
     def plain(self) -> dict[str, Any]:
         """As it is stored in a record: only what decides numbers, and only where it is set."""
         kept = {"seed": self.seed, "n": self.n, "metrics": list(self.metrics), "metric": dict(self.metric)}
         kept.update(per_group=self.per_group or None, strict=self.strict or None)
+        if self.train_seeds * self.sample_seeds > 1:
+            kept.update(train_seeds=self.train_seeds, sample_seeds=self.sample_seeds)
         return {k: v for k, v in kept.items() if v not in (None, [], {})}
 
 
 _SWITCHES = ("per_group", "attribution", "strict")
-_INTEGERS = {"seed": 0, "n": 1, "batch_size": 1, "workers": 1}
+_INTEGERS = {"seed": 0, "n": 1, "batch_size": 1, "workers": 1, "train_seeds": 1, "sample_seeds": 1}
 # Read elsewhere: where the cache lies, whether downloads are allowed, whether errors show their traceback, and who does
 # a network's arithmetic on a CPU (auto, torch, openvino or onnx).
 _OTHER_ENVIRONMENT = {

@@ -11,7 +11,11 @@ from .types import Generator, Role, RunRecord, SampleSet, Timing
 
 @dataclass(frozen=True)
 class Entrant:
-    """A subject with its samples, and what is known of where they came from and what judges may learn from."""
+    """A subject with its samples, and what is known of where they came from and what judges may learn from.
+
+    model: what tells the fitted generator from another of its recipe and data. repeats: of which entrant this is a run
+    with other seeds; such runs are scored but have no row of their own. seeds: which training and which sampling seed.
+    """
 
     name: str
     samples: SampleSet
@@ -19,6 +23,9 @@ class Entrant:
     role: Role = "candidate"
     timing: Timing | None = None
     generator: Generator | None = None
+    model: str = ""
+    repeats: str = ""
+    seeds: tuple[int, int] = (0, 0)
     lesson: Lesson | None = None
 
 

@@ -29,8 +29,10 @@ def board_table(comparison: Comparison) -> str:
     legend = ["[95 % interval]"]
     if comparison.best:
         legend = ["* best", "= tied with the best", *legend]
-    if any(row.role != "candidate" for row in comparison.rows):
+    if any(row.role in ("ceiling", "floor") for row in comparison.rows):
         legend.append("ceiling and floor frame the scale")
+    if any(row.role == "saboteur" for row in comparison.rows):
+        legend.append("a saboteur is broken on purpose")
     return "\n".join([*said, "   ".join(legend), ""])
 
 

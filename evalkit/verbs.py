@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import registry
-from .board import Wishes, compared, score_all
 from .comparison import instrument_digests
 from .detection import fitted, pooled
+from .drawings import write_samples
 from .entrants import (
-    as_entrant,
-    is_generator,
-    lesson,
-    limited,
-    named_apart,
     open_source,
     trained_generator,
-    training_data,
+    tuned_generator,
 )
-from .errors import BadSetting, Inconclusive, TooFewSamples, UnwritableOutput, UsageError
+from .errors import BadSetting, Inconclusive, RunFailed, UnwritableOutput, UsageError
 from .evaluation import is_inconclusive
 from .explaining import explain as why
+from .generation import Unfinished, generate_given, load_generator
 from .generation import generate as draw
-from .generation import load_generator, write_samples
 from .hardware import environment
 from .measurement import Bench
-from .planning import default_metrics, instruments, plan
 from .publishing import ReportFolder, check_outputs, publish_model, write_outputs
 from .records import read_record
-from .samples import open_samples
-from .samples.statistics import StatisticsSet
+from .samples import select
 from .settings import Settings
-from .sharing import Alone
-from .suite import SUITE, Chapter
-from .types import Comparison, Detector, Generator, Leaderboard, Modality, RunRecord
-
-MOST_BY_DEFAULT = 10_000
+from .staging import chapter_board, is_record, one_board
+from .suite import SUITE
+from .types import Comparison, Detector, Generator, Leaderboard, RunRecord
 
 
 def compare(
@@ -71,15 +61,15 @@ def compare(
             folder.record(records[-1])
 
     if subjects:
-        if real is None and not all(_is_record(s) for s in subjects):
+        if real is None and not all(is_record(s) for s in subjects):
             raise UsageError("nothing to compare with: give the real samples with --real SOURCE")
         extra = [] if baseline is None else [_as_baseline(read_record(Path(baseline)))]
-        comparisons = [_one_board(subjects, real, train, settings, bench, done, extra)]
+        comparisons = [one_board(subjects, real, train, settings, bench, done, extra)]
         title = "Comparison"
     else:
         if real is not None or train is not None or baseline is not None:
             raise UsageError("--real, --train and --baseline need subjects: evalkit compare SUBJECT ... --real SOURCE")
-        comparisons = [_chapter(modality, chapter, settings, bench, done) for modality, chapter in SUITE.items()]
+        comparisons = [chapter_board(modality, chapter, settings, bench, done) for modality, chapter in SUITE.items()]
         title = "The embedded suite"
     board = Leaderboard(
         title, tuple(comparisons), tuple(records), _provenance(command, settings, bench, comparisons, records)
@@ -91,7 +81,7 @@ def compare(
 
 def explain(records: Sequence[Path | str]) -> tuple[str, ...]:
     """Why the numbers of two run records differ, in words; UsageError unless exactly two records are given."""
-    if len(records) != 2 or not all(_is_record(r) for r in records):
+    if len(records) != 2 or not all(is_record(r) for r in records):
         raise UsageError(
             f"--explain compares two run records (.json); given {len(records)}: {', '.join(map(str, records))}"
         )
@@ -134,7 +124,7 @@ def scored(
     def done(record: RunRecord) -> None:
         records.append(_with_settings(record, settings))
 
-    comparison = _one_board([subject], real, train, settings, bench, done, [])
+    comparison = one_board([subject], real, train, settings, bench, done, [])
     provenance = _provenance(command, settings, bench, [comparison], records)
     board = Leaderboard(f"Score of {records[0].subject.name}", (comparison,), tuple(records), provenance)
     write_outputs(records[0], board, outputs)
@@ -144,26 +134,40 @@ def scored(
 def generate(
     name: str,
     *,
-    n: int,
+    n: int | None = None,
     out: Path | str,
     data: Any = None,
+    given: Any = None,
     seed: int = 0,
     controls: Mapping[str, Any] | None = None,
     bench: Bench | None = None,
 ) -> Path:
-    """Train (or find trained) a generator, or load a model folder, and write n samples with `set.json` to `out`."""
+    """Train (or find trained) a generator, or load a model folder, and write n samples with `set.json` to `out`.
+
+    given: a source of inputs, for a generator that translates, captions or follows prompts: one sample for each of the
+    first n of them, all by default.
+    """
     bench = bench or Bench()
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UnwritableOutput(f"{folder} is not an empty folder; give a new one with --out")
-    if n < 1:
+    if n is None and given is None:
+        raise UsageError("how many samples? give --n N, or what to make them of with --input SOURCE")
+    if n is not None and n < 1:
         raise BadSetting(f"n = {n}; expected at least 1 sample")
     if Path(name).is_dir():
         generator, model = load_generator(Path(name), controls or {}, bench)
     else:
         generator, model = trained_generator(name, data, seed, controls, bench), str(seed)
-    drawn = draw(generator, n, seed, bench, model=model)
-    write_samples(drawn, generator, folder, {"seed": seed, "environment": environment(bench.device)})
+    about: dict[str, Any] = {"seed": seed, "environment": environment(bench.device)}
+    if given is None:
+        drawn = draw(generator, n or 1, seed, bench, model=model)
+    else:
+        inputs = open_source(given, bench)
+        inputs = inputs if n is None else select(inputs, range(min(n, len(inputs))))
+        drawn = generate_given(generator, inputs, seed, bench)
+        about["input"] = {"name": inputs.name, "n": len(inputs), "digest": inputs.digest}
+    write_samples(drawn, generator, folder, about)
     return folder
 
 
@@ -175,14 +179,29 @@ def train(
     real: Any = None,
     fake: Sequence[Any] = (),
     data: Any = None,
+    start: Path | str | None = None,
     seed: int = 0,
     controls: Mapping[str, Any] | None = None,
     bench: Bench | None = None,
 ) -> Generator | Detector:
-    """Fit a generator on `data`, or a detector on `real` and `fake`, and save it as a model folder."""
+    """Fit a generator on `data`, or a detector on `real` and `fake`, and save it as a model folder.
+
+    start: the folder of a trained generator of that name to go on from (fine-tuning). When training diverges, the last
+    sound state is saved and the error says so.
+    """
     bench = bench or Bench()
     if kind == "generator":
-        model: Generator | Detector = trained_generator(name, data, seed, controls, bench)
+        if start is not None and data is None:
+            raise UsageError("--from goes on from a trained model: give the new samples with --data SOURCE")
+        try:
+            model: Generator | Detector = (
+                trained_generator(name, data, seed, controls, bench)
+                if start is None
+                else tuned_generator(name, Path(start), data, seed, controls, bench)
+            )
+        except Unfinished as error:
+            publish_model(error.generator, Path(out))
+            raise RunFailed(f"{error}; its last sound state is in {out}") from error
     elif kind == "detector":
         registry.detectors.get(name)
         if real is None or not fake:
@@ -209,91 +228,6 @@ def conclude(board: Leaderboard) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- how they do it
-
-
-def _one_board(
-    subjects: Sequence[Any],
-    real: Any,
-    train_source: Any,
-    settings: Settings,
-    bench: Bench,
-    done: Any,
-    others: Sequence[RunRecord],
-) -> Comparison:
-    """A board of the user's subjects."""
-    stored = _told_apart([Path(s) for s in subjects if _is_record(s)])
-    live = [s for s in subjects if not _is_record(s)]
-    if not live:
-        board = compared([], bench, [*stored, *others])
-        for record in stored:
-            done(record)
-        return board
-    reference = open_source(real, bench, split="heldout")
-    if len(reference) < 2 and not isinstance(reference, StatisticsSet):
-        raise TooFewSamples(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
-    training = training_data(real, train_source, reference.modality, bench)
-    generators = [is_generator(s) for s in live]
-    if any(generators) and not isinstance(bench.team, Alone):
-        raise UsageError("several processes share samples that are there; generate them first: evalkit generate")
-    names, notes = (settings.metrics, ()) if settings.metrics else default_metrics(reference.modality)
-    tasks = plan(
-        names,
-        reference.modality,
-        by_default=not settings.metrics,
-        with_train=training is not None,
-        with_timing=all(generators),
-        with_prompts=not any(generators),
-        only_moments=isinstance(reference, StatisticsSet) and reference.statistics.rows is None,
-        settings=settings.metric,
-    )
-    instruments(tasks, reference.modality)
-    count = settings.n or min(len(reference) or MOST_BY_DEFAULT, MOST_BY_DEFAULT)
-    seed = settings.seed
-    entrants = [as_entrant(s, real, training, count, seed, bench, reference.modality) for s in live]
-    if settings.n is not None:
-        entrants = [limited(e, settings.n, seed) for e in entrants]
-    entrants = named_apart(entrants, [r.subject.name for r in stored])
-    wishes = Wishes(settings.per_group, settings.attribution, settings.strict, notes=notes)
-    finished = score_all(
-        entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done, wishes=wishes
-    )
-    for record in stored:
-        done(record)
-    return compared(finished, bench, [*stored, *others])
-
-
-def _chapter(modality: Modality, chapter: Chapter, settings: Settings, bench: Bench, done: Any) -> Comparison:
-    """One modality of the embedded suite."""
-    reference = open_samples(f"{chapter.data}/heldout")
-    training = open_samples(f"{chapter.data}/train")
-    names = settings.metrics or chapter.metrics
-    tasks = plan(names, modality, with_train=True, with_timing=True, settings=settings.metric)
-    instruments(tasks, modality)
-    held_back = open_samples(f"{chapter.data}/ceiling")
-    count = min(settings.n or chapter.n, len(held_back))
-    seed = settings.seed
-    entrants = [as_entrant(g, chapter.data, training, count, seed, bench, modality) for g in chapter.generators]
-    if chapter.fresh_lessons:
-        entrants = [replace(e, lesson=lesson(e, training, seed, bench)) for e in entrants]
-    wishes = Wishes(settings.per_group, settings.attribution, with_lint=False)
-    finished = score_all(
-        entrants, tasks, real=reference, train=training, seed=seed, bench=bench, done=done, wishes=wishes
-    )
-    return replace(compared(finished, bench), title=chapter.title)
-
-
-def _is_record(subject: Any) -> bool:
-    return isinstance(subject, str | Path) and Path(subject).suffix == ".json"
-
-
-def _told_apart(files: Sequence[Path]) -> list[RunRecord]:
-    """Records of files, those of one name told apart by their file."""
-    records = [read_record(file) for file in files]
-    count = Counter(r.subject.name for r in records)
-    return [
-        r if count[r.subject.name] == 1 else replace(r, subject=replace(r.subject, name=f"{r.subject.name} ({file})"))
-        for r, file in zip(records, files, strict=True)
-    ]
 
 
 def _as_baseline(record: RunRecord) -> RunRecord:

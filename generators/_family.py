@@ -41,6 +41,10 @@ class Family(ABC):
     controls: ClassVar[tuple[Control, ...]] = ()
     # What it learns from, where that is not what it makes: a captioner learns from images.
     learns_from: Modality | None = None
+    # Whether it learns from whichever modality it is given, and makes that.
+    takes_any: ClassVar[bool] = False
+    # Whether a call starts a program or is paid for: it is then called for the samples asked for and not for the clock.
+    costly: ClassVar[bool] = False
     # Controls read only while sampling: changing them must not ask for a new training.
     at_sampling: ClassVar[frozenset[str]] = frozenset()
     # Raised whenever the architecture or the training changes, so that kept models of the old one are not taken for it.
@@ -51,6 +55,8 @@ class Family(ABC):
         self._settings = resolve(self.name, self.controls, controls)
         self._trained_on = ""
         self._parameters = 0
+        # Filled in by whoever held the clock.
+        self.training_seconds: float | None = None
 
     @property
     def settings(self) -> dict[str, int | float | str]:
@@ -127,6 +133,7 @@ class Family(ABC):
             "settings": self._settings,
             "trained_on": self._trained_on,
             "parameters": self._parameters,
+            **({} if self.training_seconds is None else {"training_seconds": self.training_seconds}),
             "model": hashlib.sha256(model).hexdigest(),
             "facts": self._facts(),
         }
@@ -146,6 +153,7 @@ class Family(ABC):
         try:
             self._restore(safetensors.load(model), card["facts"])
             self._parameters, self._trained_on = int(card["parameters"]), str(card["trained_on"])
+            self.training_seconds = None if (took := card.get("training_seconds")) is None else float(took)
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as e:
             why = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise BadSource(f"{folder} does not hold a readable {self.name} model ({why}); train it again") from e

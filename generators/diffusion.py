@@ -1,38 +1,53 @@
 """Images from a class-conditional diffusion model: noise taken away step by step, quality against speed in one control.
 
-- Training: predict the noise epsilon in x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, T = 1000, beta linear from
-  1e-4 to 0.02 (DDPM, Ho et al. 2020, eq. 14 and sec. 4); cosine learning rate, average of the weights for sampling.
+- x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, T = 1000; `schedule` "linear" is beta from 1e-4 to 0.02 (DDPM, Ho
+  et al. 2020, eq. 4 and sec. 4), "cosine" is Nichol & Dhariwal 2021, eq. 17.
+- The network predicts epsilon (Ho et al., eq. 14), x_0, or v = sqrt(abar) epsilon - sqrt(1 - abar) x_0 (Salimans & Ho
+  2022, sec. 4), each with its plain squared error; cosine learning rate, average of the weights for sampling.
 - Sampling: DDIM (Song et al. 2021, eq. 12) over `steps` of the T times; eta = 0 is deterministic given x_T, eta = 1
   is DDPM's ancestral sampling. Cost is proportional to `steps`.
-- The predicted x_0 is clipped to the data's range at each step, without which few steps overshoot.
-- Up to 16x16 pixels a residual MLP; above, a small U-Net.
+- The predicted x_0 is clipped to the data's range at each step, without which few steps overshoot. Around that clip a
+  step is linear: what it multiplies by is worked out once for the whole path, in float64.
+- `guidance` w: answer = unconditional + w (conditional - unconditional) (Ho & Salimans 2022).
+- Given images: the masked part is made new. After each step the known part is replaced by the given image noised to the
+  same time, and the step is taken again `resampling` times so that the two parts agree (RePaint, Lugmayr et al. 2022,
+  alg. 1 with jumps of one step).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evalkit.errors import BadSetting
-from evalkit.types import Control, Progress
+from evalkit.types import Batch, Control, Modality, Progress, SampleSet
 
-from ._images import CodeFamily, Look
+from ._denoisers import GuidedFamily, dropped, image_denoiser
+from ._given import GivenImages, answer_images, check_images
+from ._images import Look
 from ._training import Ema, LastGood, announced, descend, isolated
 
 T = 1000
 EMA_DECAY = 0.995
 BATCH = 64
-FREQUENCIES = 32
 
 
-def schedule() -> Tensor:
+def schedule(kind: str = "linear") -> Tensor:
     """abar_t for t = 0..T, float64 [T + 1]; abar_0 = 1 is the clean image."""
-    beta = torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
+    if kind == "linear":
+        beta = torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
+    else:
+        f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + 0.008) / 1.008 * math.pi / 2) ** 2
+        # At T the cosine is 0: nothing of the image would be left to divide by.
+        beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
     return torch.cat([torch.ones(1, dtype=torch.float64), (1 - beta).cumprod(0)])
 
 
@@ -41,110 +56,87 @@ def times(steps: int) -> list[int]:
     return [round(T * (1 - i / steps)) for i in range(steps + 1)]
 
 
-class Embedding(nn.Module):
-    """Time t [B] in 1..T and class [B] -> one vector [B, width] that every block reads."""
-
-    def __init__(self, kinds: int, width: int) -> None:
-        super().__init__()
-        self.classes = nn.Embedding(kinds, width)
-        self.mix = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, t: Tensor, labels: Tensor) -> Tensor:
-        rates = torch.exp(-math.log(10_000) * torch.arange(FREQUENCIES, device=t.device) / FREQUENCIES)
-        angle = t[:, None].float() * rates
-        out: Tensor = self.mix(torch.cat([angle.sin(), angle.cos()], 1)) + self.classes(labels)
-        return F.silu(out)
+def target(prediction: str, x0: Tensor, epsilon: Tensor, a: Tensor) -> Tensor:
+    """What the network should say of x_t = sqrt(a) x_0 + sqrt(1 - a) epsilon."""
+    if prediction == "v":
+        return a.sqrt() * epsilon - (1 - a).sqrt() * x0
+    return epsilon if prediction == "epsilon" else x0
 
 
-class Mlp(nn.Module):
-    """epsilon(x_t, t, y) for small images: residual blocks on flattened pixels."""
-
-    def __init__(self, look: Look, width: int) -> None:
-        super().__init__()
-        pixels = math.prod(look.shape)
-        self.embed = Embedding(look.kinds, width // 2)
-        self.enter = nn.Linear(pixels, width)
-        self.shift = nn.ModuleList(nn.Linear(width // 2, 2 * width) for _ in range(3))
-        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.block = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in range(3)
-        )
-        self.leave = nn.Linear(width, pixels)
-
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        condition = self.embed(t, labels)
-        h = self.enter(x.flatten(1))
-        for shift, norm, block in zip(self.shift, self.norm, self.block, strict=True):
-            scale, offset = shift(condition).chunk(2, 1)
-            h = h + block(norm(h) * (1 + scale) + offset)
-        out: Tensor = self.leave(h)
-        return out.view_as(x)
+def back_to_x0(prediction: str, a: float) -> tuple[float, float]:
+    """(p, q) with x_0 = p x_t + q answer: the inverse of `target` at abar = a."""
+    signal, noise = math.sqrt(a), math.sqrt(1 - a)
+    return {"epsilon": (1 / signal, -noise / signal), "v": (signal, -noise), "x": (0.0, 1.0)}[prediction]
 
 
-class ResBlock(nn.Module):
-    """Two 3x3 convolutions around the condition, with a residual path."""
+class Step(NamedTuple):
+    """From x at abar to x at a larger abar: x_0 = p x + q answer, clipped, then x = r x_0 + s x + sigma noise."""
 
-    def __init__(self, before: int, after: int, width: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.GroupNorm(8, before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1))
-        self.shift = nn.Linear(width, after)
-        self.second = nn.Sequential(nn.GroupNorm(8, after), nn.SiLU(), nn.Conv2d(after, after, 3, padding=1))
-        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h: Tensor = self.second(self.first(x) + self.shift(condition)[:, :, None, None])
-        out: Tensor = h + self.skip(x)
-        return out
+    p: float
+    q: float
+    r: float
+    s: float
+    sigma: float
+    abar: float
+    abar_next: float
 
 
-class UNet(nn.Module):
-    """epsilon(x_t, t, y) for larger images: two halvings, skip connections, sides padded to multiples of 4."""
-
-    def __init__(self, look: Look, width: int) -> None:
-        super().__init__()
-        _, self.height, self.width = look.shape
-        narrow, wide = width // 8, width // 4
-        self.embed = Embedding(look.kinds, width)
-        # Two coordinate channels: a convolution does not know where in the image it is.
-        self.enter = nn.Conv2d(look.channels + 2, narrow, 3, padding=1)
-        self.down1, self.down2 = ResBlock(narrow, narrow, width), ResBlock(narrow, wide, width)
-        self.middle = ResBlock(wide, wide, width)
-        self.up2, self.up1 = ResBlock(2 * wide, wide, width), ResBlock(wide + narrow, narrow, width)
-        self.leave = nn.Sequential(nn.GroupNorm(8, narrow), nn.SiLU(), nn.Conv2d(narrow, look.channels, 3, padding=1))
-
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        condition = self.embed(t, labels)
-        x = F.pad(x, (0, -self.width % 4, 0, -self.height % 4), mode="replicate")
-        rows = torch.linspace(-1, 1, x.shape[2], device=x.device)[:, None].expand(len(x), 1, -1, x.shape[3])
-        columns = torch.linspace(-1, 1, x.shape[3], device=x.device)[None, :].expand(len(x), 1, x.shape[2], -1)
-        a = self.down1(self.enter(torch.cat([x, rows, columns], 1)), condition)
-        b = self.down2(F.avg_pool2d(a, 2), condition)
-        h = F.interpolate(self.middle(F.avg_pool2d(b, 2), condition), scale_factor=2.0)
-        h = F.interpolate(self.up2(torch.cat([h, b], 1), condition), scale_factor=2.0)
-        out: Tensor = self.leave(self.up1(torch.cat([h, a], 1), condition))
-        return out[:, :, : self.height, : self.width]
+def plan(path: list[int], abar: list[float], prediction: str, eta: float) -> list[Step]:
+    """The steps along a path of times (Song et al. 2021, eq. 12 and 16)."""
+    steps = []
+    for t, earlier in pairwise(path):
+        a, a_next = abar[t], abar[earlier]
+        sigma = eta * math.sqrt((1 - a_next) / (1 - a) * (1 - a / a_next))
+        # epsilon is taken as (x - sqrt(a) x_0) / sqrt(1 - a), so that it and the clipped x_0 still add up to x.
+        s = math.sqrt(max(0.0, 1 - a_next - sigma**2) / (1 - a))
+        steps.append(Step(*back_to_x0(prediction, a), math.sqrt(a_next) - s * math.sqrt(a), s, sigma, a, a_next))
+    return steps
 
 
-class Diffusion(CodeFamily):
-    """Class-conditional DDPM with a DDIM sampler for images up to 64x64."""
+def hidden(mask: str, height: int, width: int) -> Tensor:
+    """bool [H, W], True where an image is made new: one half of it, or the middle half of both sides."""
+    new = torch.zeros(height, width, dtype=torch.bool)
+    across, down = (slice(size // 4, size - size // 4) for size in (width, height))
+    {
+        "right": new[:, width // 2 :],
+        "left": new[:, : width // 2],
+        "top": new[: height // 2],
+        "bottom": new[height // 2 :],
+        "center": new[down, across],
+    }[mask].fill_(True)
+    return new
+
+
+class Diffusion(GuidedFamily):
+    """Class-conditional DDPM with a DDIM sampler for images up to 64x64, which also fills in parts of given images."""
 
     name = "diffusion"
     modality = "image"
     role = "candidate"
+    takes: ClassVar[Modality] = "image"
+    version = 2
     controls: ClassVar[tuple[Control, ...]] = (
         Control("steps", 50, "sampling steps; cost is proportional", 1, 1000),
         Control("eta", 0.0, "noise put back while sampling: 0 is DDIM, 1 is DDPM", 0, 1),
+        Control("guidance", 1.0, "weight of the class while sampling: 0 none, 1 as learned, more is stricter", 0, 100),
+        Control(
+            "mask", "right", "part of a given image to make new", choices=("right", "left", "top", "bottom", "center")
+        ),
+        Control("resampling", 5, "times each step is taken when filling in; cost is proportional", 1, 100),
         Control("training_steps", 4000, "training steps", 1, 1_000_000),
         Control("learning_rate", 1e-3, "highest step size of Adam", 1e-7, 1000),
         Control("width", 192, "hidden units, in multiples of 64", 64, 1024),
+        Control("prediction", "epsilon", "what the network predicts", choices=("epsilon", "v", "x")),
+        Control("schedule", "linear", "how the noise grows with time", choices=("linear", "cosine")),
     )
-    at_sampling = frozenset({"steps", "eta"})
+    at_sampling = frozenset({"steps", "eta", "guidance", "mask", "resampling"})
 
     def _train(
         self, look: Look, x: Tensor, labels: Tensor, seed: int, device: str, progress: Progress | None
     ) -> nn.Module:
         steps, rate = int(self._settings["training_steps"]), float(self._settings["learning_rate"])
-        x, labels, abar = (x * 2 - 1).to(device), labels.to(device), schedule().float().to(device)
+        prediction, abar = str(self._settings["prediction"]), self._abar().float().to(device)
+        x, labels = (x * 2 - 1).to(device), labels.to(device)
         with isolated(seed, device) as rng, announced(progress, f"train {self.name}", steps) as advance:
             net = self._build(look).to(device)
             ema = Ema(net, EMA_DECAY)
@@ -157,7 +149,8 @@ class Diffusion(CodeFamily):
                 epsilon = torch.randn(BATCH, *look.shape, generator=rng).to(device)
                 a = abar[t][:, None, None, None]
                 x_t = a.sqrt() * x[rows] + (1 - a).sqrt() * epsilon
-                loss = F.mse_loss(net(x_t, t, labels[rows]), epsilon)
+                answer = net(x_t, t, dropped(labels[rows], len(look.classes), rng))
+                loss = F.mse_loss(answer, target(prediction, x[rows], epsilon, a))
                 descend(loss, adam, self.name, step, good)
                 falling.step()
                 ema.update(net)
@@ -165,9 +158,10 @@ class Diffusion(CodeFamily):
         return ema.net
 
     def _build(self, look: Look) -> nn.Module:
-        # Group norm wants channels in eighths of the eighth of the width.
-        width = int(self._settings["width"]) // 64 * 64
-        return Mlp(look, width) if look.is_small else UNet(look, width)
+        return image_denoiser(look, int(self._settings["width"]))
+
+    def _abar(self) -> Tensor:
+        return schedule(str(self._settings["schedule"]))
 
     @property
     def latent_size(self) -> int:
@@ -185,15 +179,55 @@ class Diffusion(CodeFamily):
 
     def _denoised(self, x: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
         """Images in 0..1 at the end of the sampler's way from x_T = x; what noise eta puts back comes from `rng`."""
-        eta, path, abar = float(self._settings["eta"]), times(int(self._settings["steps"])), schedule().tolist()
-        for t, earlier in pairwise(path):
-            a, a_earlier = abar[t], abar[earlier]
-            epsilon = self._net(x, torch.full_like(labels, t), labels)
-            x0 = ((x - math.sqrt(1 - a) * epsilon) / math.sqrt(a)).clamp(-1, 1)
-            # The noise that goes with the clipped x_0, so that the two still add up to x.
-            epsilon = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
-            sigma = eta * math.sqrt((1 - a_earlier) / (1 - a) * (1 - a / a_earlier))
-            x = math.sqrt(a_earlier) * x0 + math.sqrt(1 - a_earlier - sigma**2) * epsilon
-            if sigma > 0:
-                x = x + sigma * torch.randn(x.shape, generator=rng).to(x.device)
+        path = times(int(self._settings["steps"]))
+        answer = self._guided(torch.tensor(path), labels)
+        for i, step in enumerate(self._plan(path)):
+            x = _taken(step, x, answer(x, i), rng)
         return (x + 1) / 2
+
+    def _plan(self, path: list[int]) -> list[Step]:
+        return plan(path, self._abar().tolist(), str(self._settings["prediction"]), float(self._settings["eta"]))
+
+    def sample_given(self, inputs: SampleSet, seed: int) -> Iterator[Batch]:
+        """Each image with its part `mask` made new and every other pixel kept to the byte.
+
+        An image whose class is not one of those learned is filled in without a class. Raises BadSetting before `fit`,
+        ModalityMismatch, TooFewSamples, or BadSource for an image of another size.
+        """
+        if not self._trained_on:
+            raise BadSetting(f"{self.name} has learned nothing yet; call fit or load before sample_given")
+        check_images(inputs, self.name)
+        return answer_images(inputs, self._look, self.name, seed, self._filled)
+
+    def _filled(self, given: GivenImages, rng: torch.Generator) -> npt.NDArray[np.uint8]:
+        new = hidden(str(self._settings["mask"]), self._look.height, self._look.width)
+        labels = torch.where(given.labels < 0, self._null, given.labels)
+        x = self._inpainted(given.x.to(self._device), new.to(self._device), labels.to(self._device), rng)
+        # Pasted as bytes: rendering snaps to the training levels, which a given image need not keep to.
+        return np.where(new.numpy()[:, :, None], self._look.render(x), given.pixels)
+
+    def _inpainted(self, image: Tensor, new: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
+        """Images in 0..1 that agree with `image` in 0..1 where not `new`: RePaint's algorithm 1."""
+
+        def noise() -> Tensor:
+            return torch.randn(x0.shape, generator=rng).to(x0.device)
+
+        x0, path, again = image * 2 - 1, times(int(self._settings["steps"])), int(self._settings["resampling"])
+        answer, x = self._guided(torch.tensor(path), labels), noise()
+        for i, step in enumerate(self._plan(path)):
+            clean, kept = step.abar_next == 1, step.abar / step.abar_next
+            # The last step is taken once: nothing comes after it that could use another attempt.
+            for attempt in range(1 if clean else again):
+                if attempt:
+                    x = math.sqrt(kept) * x + math.sqrt(1 - kept) * noise()
+                x = _taken(step, x, answer(x, i), rng)
+                known = math.sqrt(step.abar_next) * x0 + math.sqrt(1 - step.abar_next) * noise()
+                x = torch.where(new, x, known)
+        return (x + 1) / 2
+
+
+def _taken(step: Step, x: Tensor, answer: Tensor, rng: torch.Generator) -> Tensor:
+    """x one step later, the network's answer to it being known."""
+    x0 = (step.p * x + step.q * answer).clamp(-1, 1)
+    x = step.r * x0 + step.s * x
+    return x + step.sigma * torch.randn(x.shape, generator=rng).to(x.device) if step.sigma > 0 else x

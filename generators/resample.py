@@ -28,6 +28,7 @@ class Resample(Family):
     name = "resample"
     modality: Modality = "image"
     role = "ceiling"
+    takes_any = True
     controls: ClassVar[tuple[Control, ...]] = ()
 
     _items: npt.NDArray[np.uint8] | list[str]

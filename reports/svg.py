@@ -149,7 +149,7 @@ def _bar(point: Point) -> bool:
 
 
 def _role(role: str) -> str:
-    return role if role in ("floor", "ceiling") else "candidate"
+    return role if role in ("floor", "ceiling", "saboteur") else "candidate"
 
 
 def _fix(value: float) -> str:
@@ -212,6 +212,8 @@ def _mark(x: float, y: float, role: str, says: str) -> Markup:
         d = f"M{_fix(x - 5)} {_fix(y - 4)}h10l-5 9z"
     elif role == "ceiling":
         d = f"M{_fix(x)} {_fix(y - 6)}l6 6l-6 6l-6 -6z"
+    elif role == "saboteur":
+        d = f"M{_fix(x - 5)} {_fix(y - 5)}h10v10h-10z"
     else:
         return Markup('<circle class="mark candidate" cx="{}" cy="{}" r="4.5"/>').format(_fix(x), _fix(y))
     return Markup('<path class="mark {}" d="{}"/>').format(role, d)

@@ -19,8 +19,31 @@ from generators import BUILTIN
 QUICK = {
     "gan": {"steps": 30},
     "vae": {"steps": 30},
+    "beta_vae": {"steps": 30},
     "diffusion": {"training_steps": 30, "steps": 5},
+    "flow_matching": {"training_steps": 30, "steps": 5},
+    "latent_diffusion": {"autoencoder_steps": 30, "training_steps": 30, "steps": 5},
+    "vanilla_gan": {"steps": 30},
+    "dcgan": {"steps": 20, "width": 16},
+    "wgan_gp": {"steps": 8},
+    "stylegan": {"steps": 3, "width": 16},
+    "cyclegan": {"steps": 8, "width": 8},
+    "realnvp": {"steps": 30, "couplings": 4, "width": 32},
+    "pixelcnn": {"steps": 10, "width": 8, "layers": 2},
+    "pixelrnn": {"steps": 10, "width": 8, "layers": 1},
     "lm": {"steps": 20, "width": 32, "layers": 2, "vocabulary": 200, "context": 32},
+    "lstm": {"steps": 20, "width": 32, "vocabulary": 200, "context": 32},
+    "masked_lm": {"steps": 20, "width": 32, "layers": 2, "vocabulary": 200, "context": 32, "sweeps": 1, "together": 8},
+    "text_diffusion": {
+        "training_steps": 20,
+        "steps": 4,
+        "width": 32,
+        "layers": 2,
+        "vocabulary": 200,
+        "context": 32,
+    },
+    "text_to_image": {"training_steps": 30, "steps": 5, "width": 64},
+    "captioner": {"steps": 30, "width": 32},
 }
 # What others made: they learn nothing and have tests of their own.
 EXTERNAL = ("folder", "command", "diffusers", "transformers", "openai")

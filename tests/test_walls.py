@@ -37,13 +37,16 @@ MAY: dict[str, set[str] | None] = {
     "rows": BASE,
     "sharing": BASE | {"rows"},
     "measurement": BASE | {"cache", "hardware", "rows", "samples", "sharing"},
-    "generation": BASE | {"cache", "hardware", "measurement", "records", "registry", "samples"},
+    "drawings": BASE | {"cache", "measurement", "records", "samples"},
+    "critic": BASE | {"hardware", "registry", "samples"},
+    "generation": BASE | {"cache", "critic", "drawings", "hardware", "measurement", "registry"},
     "detection": BASE | {"cache", "hardware", "measurement", "registry", "samples"},
     "planning": BASE | {"registry"},
+    "likelihoods": BASE | {"cache", "measurement", "planning"},
     "paths": BASE | {"hardware", "measurement", "planning", "samples"},
     "estimating": BASE | {"hardware", "measurement", "planning", "resample", "samples"},
     "evaluation": BASE
-    | {"cache", "detection", "estimating", "generation", "hardware", "measurement", "planning", "samples"},
+    | {"cache", "detection", "drawings", "estimating", "hardware", "measurement", "planning", "samples"},
     "comparison": BASE,
     "explaining": BASE | {"comparison"},
     "subjects": BASE | {"detection", "evaluation"},
@@ -51,10 +54,15 @@ MAY: dict[str, set[str] | None] = {
     "exhibits": BASE
     | {"attribution", "comparison", "detection", "measurement", "metrics", "registry", "samples", "subjects"},
     "board": BASE
-    | {"comparison", "detection", "evaluation", "exhibits", "hardware", "linting", "measurement", "paths"}
-    | {"planning", "samples", "sharing", "subjects"},
+    | {"comparison", "detection", "evaluation", "exhibits", "hardware", "likelihoods", "linting", "measurement"}
+    | {"paths", "planning", "samples", "sharing", "subjects"},
     "entrants": BASE
-    | {"board", "cache", "detection", "generation", "hardware", "measurement", "registry", "samples"}
+    | {"board", "cache", "detection", "generation", "hardware", "likelihoods", "measurement", "planning"}
+    | {"registry", "samples"}
+    | {"subjects", "suite"},
+    "seeds": BASE | {"comparison"},
+    "staging": BASE
+    | {"board", "entrants", "measurement", "planning", "records", "samples", "seeds", "settings", "sharing"}
     | {"subjects", "suite"},
     "publishing": BASE | {"cache", "records", "registry"},
     "tables": BASE | {"registry"},

@@ -11,6 +11,7 @@ BUILTIN: dict[str, str] = {
     "pixels": "evalkit.extractors.pixels:Pixels",
     "random_conv": "evalkit.extractors.random_conv:RandomConv",
     "digits_net": "evalkit.extractors.digits_net:DigitsNet",
+    "digits_captions": "evalkit.extractors.digits_captions:DigitsCaptions",
     "prose_lm": "evalkit.extractors.prose_lm:ProseLM",
     "prose_states": "evalkit.extractors.prose_states:ProseStates",
     "char_ngrams": "evalkit.extractors.char_ngrams:CharNgrams",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from scipy import stats
 
-from ..errors import TooFewSamples
+from ..errors import DoesNotApply, TooFewSamples
 from ..resample import LEVEL, jackknife
 from ..types import Estimate, Timing, metric
 
@@ -38,8 +38,32 @@ def latency(timing: Timing) -> dict[str, Estimate]:
     """
     milliseconds = 1000 * _calls(timing, 1).sort().values
     if len(milliseconds) == 0:
-        raise TooFewSamples("no timed call that made a single sample; latency needs at least one")
+        raise DoesNotApply("no call made a single sample: it is asked for whole sets only")
     return {f"p{percent}": percentile(milliseconds, percent) for percent in PERCENTILES}
+
+
+@metric(on=None, better="lower", unit="joules per sample", min_n=1)
+def energy(timing: Timing) -> Estimate:
+    """Energy of making one sample in whole batches, in joules, > 0, read from the machine's own meter (NVML or RAPL).
+
+    What the idle machine needs in that time is in it. Raises DoesNotApply where the machine reports no energy.
+    """
+    if timing.joules is None or not timing.joules_for:
+        raise DoesNotApply("this machine reports no energy")
+    value = timing.joules / timing.joules_for
+    return Estimate(value, value, value, "one reading")
+
+
+@metric(on=None, better="lower", unit="floating-point operations", min_n=1)
+def flops(timing: Timing) -> Estimate:
+    """Floating-point operations of matrix products and convolutions for one sample of a whole batch, > 0.
+
+    Counted by torch, a multiplication and an addition as two. Raises DoesNotApply for a generator without such
+    operations.
+    """
+    if timing.flops is None:
+        raise DoesNotApply("it makes its samples without matrix products or convolutions that torch counts")
+    return Estimate(timing.flops, timing.flops, timing.flops, "counted")
 
 
 def percentile(ordered: torch.Tensor, percent: int) -> Estimate:

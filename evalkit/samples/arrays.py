@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 MOST_BYTES = 8 * 2**30
 
 
-def from_images(images: Any, name: str = "array", groups: Sequence[str] | None = None, source: str = "") -> ListedSet:
+def from_images(
+    images: Any,
+    name: str = "array",
+    groups: Sequence[str] | None = None,
+    source: str = "",
+    conditions: Sequence[str] | None = None,
+) -> ListedSet:
     """A set of images given as [N, H, W], [N, H, W, 1] or [N, H, W, 3]: uint8, or floats in [0, 1].
+
+    groups, conditions: the label and the prompt of each, where they have one.
 
     Raises BadSource naming the first sample that holds NaN or a value out of range, NothingToEvaluate when N = 0.
     """
@@ -33,14 +41,19 @@ def from_images(images: Any, name: str = "array", groups: Sequence[str] | None =
     samples = []
     for i, image in enumerate(pixels):
         digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-        samples.append(Sample(f"{name}-{i:06d}", digest, loaded(image), None if groups is None else str(groups[i])))
+        group, prompt = (None if given is None else str(given[i]) for given in (groups, conditions))
+        samples.append(Sample(f"{name}-{i:06d}", digest, loaded(image), group, prompt))
     if not samples:
         raise NothingToEvaluate(f"{name}: an array of no images")
     return ListedSet(name, "image", tuple(samples), source or name)
 
 
 def from_texts(
-    texts: Sequence[str], name: str = "texts", groups: Sequence[str] | None = None, source: str = ""
+    texts: Sequence[str],
+    name: str = "texts",
+    groups: Sequence[str] | None = None,
+    source: str = "",
+    conditions: Sequence[str] | None = None,
 ) -> ListedSet:
     """A set of texts; an empty one stays listed and is excluded, with its reason, when it is read."""
     if groups is not None and len(groups) != len(texts):
@@ -50,7 +63,8 @@ def from_texts(
         if not isinstance(text, str):
             raise BadSource(f"{name}: sample {i} is {type(text).__name__}, expected str")
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        samples.append(Sample(f"{name}-{i:06d}", digest, _text(text), None if groups is None else str(groups[i])))
+        group, prompt = (None if given is None else str(given[i]) for given in (groups, conditions))
+        samples.append(Sample(f"{name}-{i:06d}", digest, _text(text), group, prompt))
     if not samples:
         raise NothingToEvaluate(f"{name}: a list of no texts")
     return ListedSet(name, "text", tuple(samples), source or name)

@@ -213,6 +213,31 @@ class Given(Protocol):
     def sample_given(self, inputs: SampleSet, seed: int) -> Iterator[Batch]: ...
 
 
+class Critic(Protocol):
+    """A detector that a generator is trained against: what it says has gradients, and it learns on the way.
+
+    `watch` uint8 images [N, H, W, 3] of the model as it is now, and learn to tell them from real ones. Called with
+    float images [B, 3, H, W] in 0..255 it gives the log-odds of fake [B].
+    """
+
+    def watch(self, images: npt.NDArray[np.uint8]) -> None: ...
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Criticised(Protocol):
+    """A generator whose training can take a detector as an extra critic, named by its control `critic`."""
+
+    def take_critic(self, critic: Critic) -> None: ...
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A detector whose log-odds of fake [B] have gradients in its images, float [B, 3, H, W] in 0..255."""
+
+    def log_odds(self, images: Tensor) -> Tensor: ...
+
+
 @runtime_checkable
 class Tunable(Protocol):
     """A fitted generator that can be trained further on other samples of its modality."""
@@ -272,9 +297,19 @@ class Features:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long each call took to make `sizes[i]` samples: warm-up left out, device synchronised."""
+    """How long each call took to make `sizes[i]` samples: warm-up left out, device synchronised; and what else it cost.
+
+    flops: floating-point operations of the networks for one sample, as torch counts them; None where it counts none.
+    joules: energy of the calls that made `joules_for` samples; None where the machine reports none.
+    parameters: numbers learnt from the training set. training_seconds: what learning them took, None when unknown.
+    """
 
     seconds: tuple[float, ...]
     sizes: tuple[int, ...]
     device: str
     peak_bytes: int
+    flops: float | None = None
+    joules: float | None = None
+    joules_for: int = 0
+    parameters: int | None = None
+    training_seconds: float | None = None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Better: TypeAlias = Literal["lower", "higher"]
 
-ASKS = ("real", "fake", "train", "prompts", "samples", "timing", "paths")
+ASKS = ("real", "fake", "train", "prompts", "samples", "timing", "paths", "own")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def metric(
     moments: whether a side may be a statistics file, of which only mean and covariance are known.
     caution: what every record that holds it has to say of it.
     Raises TypeError at import when a parameter is not one of `real fake train prompts samples timing
-    paths`.
+    paths own`.
     """
 
     def make(fn: Callable[..., Value | Mapping[str, Part]]) -> Metric:

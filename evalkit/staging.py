@@ -1,0 +1,156 @@
+"""Boards put together: of the user's subjects, and of each chapter of the embedded suite."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .board import Wishes, compared, score_all
+from .entrants import (
+    as_entrants,
+    check_generators,
+    is_generator,
+    lesson,
+    limited,
+    named_apart,
+    open_source,
+    rating_generators,
+    training_data,
+)
+from .errors import TooFewSamples, UsageError
+from .measurement import Bench
+from .planning import default_metrics, instruments, plan
+from .records import read_record
+from .samples import open_samples
+from .samples.statistics import StatisticsSet
+from .seeds import Run, said, seeds_table, spreads
+from .settings import Settings
+from .sharing import Alone
+from .subjects import Scored
+from .suite import Chapter
+from .types import Comparison, Modality, RunRecord
+
+MOST_BY_DEFAULT = 10_000
+Done = Callable[[RunRecord], None]
+
+
+def one_board(
+    subjects: Sequence[Any],
+    real: Any,
+    train_source: Any,
+    settings: Settings,
+    bench: Bench,
+    done: Done,
+    others: Sequence[RunRecord],
+) -> Comparison:
+    """A board of the user's subjects."""
+    stored = _told_apart([Path(s) for s in subjects if is_record(s)])
+    live = [s for s in subjects if not is_record(s)]
+    if not live:
+        board = compared([], bench, [*stored, *others])
+        for record in stored:
+            done(record)
+        return board
+    reference = open_source(real, bench, split="heldout")
+    if len(reference) < 2 and not isinstance(reference, StatisticsSet):
+        raise TooFewSamples(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
+    training = training_data(real, train_source, reference.modality, bench)
+    generators = [is_generator(s) for s in live]
+    if any(generators) and not isinstance(bench.team, Alone):
+        raise UsageError("several processes share samples that are there; generate them first: evalkit generate")
+    check_generators(live)
+    names, notes = (settings.metrics, ()) if settings.metrics else default_metrics(reference.modality)
+    tasks = plan(
+        names,
+        reference.modality,
+        by_default=not settings.metrics,
+        with_train=training is not None,
+        with_timing=all(generators),
+        with_prompts=True,
+        only_moments=isinstance(reference, StatisticsSet) and reference.statistics.rows is None,
+        settings=settings.metric,
+    )
+    instruments(tasks, reference.modality)
+    count = settings.n or min(len(reference) or MOST_BY_DEFAULT, MOST_BY_DEFAULT)
+    seed, grid = settings.seed, (settings.train_seeds, settings.sample_seeds)
+    entrants = [e for s in live for e in as_entrants(s, real, training, count, seed, bench, reference.modality, grid)]
+    if settings.n is not None:
+        entrants = [limited(e, settings.n, seed) for e in entrants]
+    entrants = named_apart(entrants, [r.subject.name for r in stored])
+    finished = score_all(
+        entrants,
+        tasks,
+        real=reference,
+        train=training,
+        seed=seed,
+        bench=bench,
+        done=done,
+        wishes=Wishes(settings.per_group, settings.attribution, settings.strict, notes=notes),
+        rating=rating_generators(tasks, training, seed, bench),
+    )
+    for record in stored:
+        done(record)
+    return _with_seeds(finished, compared(_shown(finished), bench, [*stored, *others]))
+
+
+def chapter_board(modality: Modality, chapter: Chapter, settings: Settings, bench: Bench, done: Done) -> Comparison:
+    """One modality of the embedded suite."""
+    reference = open_samples(f"{chapter.data}/heldout")
+    training = open_samples(f"{chapter.data}/train")
+    names = settings.metrics or chapter.metrics
+    tasks = plan(names, modality, with_train=True, with_timing=True, settings=settings.metric)
+    instruments(tasks, modality)
+    held_back = open_samples(f"{chapter.data}/ceiling")
+    count = min(settings.n or chapter.n, len(held_back))
+    seed, grid, data = settings.seed, (settings.train_seeds, settings.sample_seeds), chapter.data
+    entrants = [
+        e for g in chapter.generators for e in as_entrants(g, data, training, count, seed, bench, modality, grid)
+    ]
+    if chapter.fresh_lessons:
+        entrants = [replace(e, lesson=lesson(e, training, seed, bench)) for e in entrants]
+    finished = score_all(
+        entrants,
+        tasks,
+        real=reference,
+        train=training,
+        seed=seed,
+        bench=bench,
+        done=done,
+        wishes=Wishes(settings.per_group, settings.attribution, with_lint=False),
+        rating=rating_generators(tasks, training, seed, bench),
+    )
+    return _with_seeds(finished, replace(compared(_shown(finished), bench), title=chapter.title))
+
+
+def _shown(finished: Sequence[Scored]) -> list[Scored]:
+    """Those with a row of their own: runs that repeat one of them with other seeds are summed up instead."""
+    return [s for s in finished if not s.entrant.repeats]
+
+
+def _with_seeds(finished: Sequence[Scored], board: Comparison) -> Comparison:
+    """The board with what a grid of seeds says, where there was one."""
+    runs = [Run(s.entrant.repeats or s.entrant.name, *s.entrant.seeds, s.record) for s in finished]
+    if len(runs) == len(_shown(finished)):
+        return board
+    found = spreads(board.columns, runs)
+    table = seeds_table(board.columns, found)
+    words = said(board.columns, found, {s.entrant.name: s.entrant.role for s in finished})
+    exhibits = board.exhibits if table is None else (*board.exhibits, table)
+    return replace(board, verdict=(*board.verdict, *words), exhibits=exhibits)
+
+
+def is_record(subject: Any) -> bool:
+    return isinstance(subject, str | Path) and Path(subject).suffix == ".json"
+
+
+def _told_apart(files: Sequence[Path]) -> list[RunRecord]:
+    """Records of files, those of one name told apart by their file."""
+    records = [read_record(file) for file in files]
+    count = Counter(r.subject.name for r in records)
+    return [
+        r if count[r.subject.name] == 1 else replace(r, subject=replace(r.subject, name=f"{r.subject.name} ({file})"))
+        for r, file in zip(records, files, strict=True)
+    ]

@@ -1,0 +1,127 @@
+"""What language models that write from left to right share: their loss, how probable a text is, how one is drawn.
+
+- `likelihood` is the chance of a text's tokens as the encoding cuts it, both its length and its end included, at
+  temperature 1 and with every token allowed. The same text in other tokens adds to its probability what is left out
+  here, so the nats are an upper bound, a close one. What the alphabet lacks costs an escape (see `_escape`).
+- Blanks around a text are no part of it, as in training; a text longer than `context` is read in windows, as there.
+- Sampling: the price on what was drawn before (Keskar et al. 2019), temperature, then the `top_k` most likely tokens,
+  then the fewest that hold `top_p` of the mass (Holtzman et al. 2020). Sixty-four texts advance together; finished
+  ones leave the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evalkit.errors import BadSetting, BadSource
+from evalkit.types import Batch
+
+from ._bpe import END
+from ._escape import encode, escape_nats
+from ._sampling import choose, penalised
+from ._tokens import BATCH, TokenFamily
+
+if TYPE_CHECKING:
+    from evalkit.types import Media
+
+# As the target of padding: cross_entropy leaves it out.
+NOTHING = -100
+
+
+class NextToken(nn.Module):
+    """A network from tokens [B, S] to logits of the next token [B, S, V], and a state to go on from."""
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Logits, and the state: give it back with the one token that follows."""
+
+    @abstractmethod
+    def keep(self, state: Any, rows: Tensor) -> Any:
+        """The state without any text but those of `rows`, a mask [B]."""
+
+
+class CausalFamily(TokenFamily):
+    """A family whose network says what comes next."""
+
+    _net: NextToken
+
+    def _nats(self, net: nn.Module, sequences: list[list[int]], device: str, rng: torch.Generator) -> Tensor:
+        logits, targets = following(cast("NextToken", net), sequences, device)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+
+    def prepare(self, sample: Media) -> Tensor:
+        """int64 [S] token numbers between two ends, escapes negative; BadSource for an image, BadSetting before fit."""
+        if not self._trained_on:
+            raise BadSetting(f"{self.name} has learned nothing yet; call fit or load before likelihood")
+        if not isinstance(sample, str):
+            raise BadSource(f"{self.name} learned texts, this is an image; give it a text")
+        return torch.tensor([END, *encode(self._bpe, sample.strip()), END])
+
+    @torch.no_grad()
+    def likelihood(self, batch: Tensor) -> Tensor:
+        """float32 [B, 3] of (nats, tokens with the end, bytes in UTF-8) of texts as `prepare` made them, [B, S]."""
+        batch = batch.cpu()
+        nats, rows = escape_nats(batch), batch.tolist()
+        windows, owners = [], []
+        for row, ids in enumerate(rows):
+            cut = self._windows([[t for t in ids if t >= 0]])
+            windows += cut
+            owners += [row] * len(cut)
+        for i in range(0, len(windows), BATCH):
+            logits, targets = following(self._net, windows[i : i + BATCH], self._device)
+            each = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").sum(1)
+            nats.index_add_(0, torch.tensor(owners[i : i + BATCH]), each.double().cpu())
+        lengths = [len(t.encode()) for t in self._bpe.tokens]
+        sizes = [sum(lengths[t] if t >= 0 else -t for t in ids) for ids in rows]
+        units = torch.full_like(nats, batch.shape[1] - 1)
+        return torch.stack([nats, units, torch.tensor(sizes).double()], 1).float()
+
+    def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
+        s = self._settings
+        temperature, top_k, top_p = float(s["temperature"]), int(s["top_k"]), float(s["top_p"])
+        penalty = float(s["repetition_penalty"])
+        # A text may not begin with its end or with blanks, so none is empty.
+        barred = torch.tensor([not t.strip() for t in self._bpe.tokens])
+        drawn = torch.zeros(count, len(self._bpe), dtype=torch.bool)
+        texts: list[list[int]] = [[] for _ in range(count)]
+        alive, tokens = list(range(count)), torch.full((count,), END)
+        state: Any = None
+        for at in range(self._longest):
+            logits, state = self._net(tokens[:, None].to(self._device), state)
+            last = logits[:, -1].float().cpu()
+            last = last.masked_fill(barred, -math.inf) if at == 0 else penalised(last, drawn, penalty)
+            tokens = choose(last, temperature, top_k, top_p, rng)
+            going = tokens != END
+            for i, token in zip(alive, tokens.tolist(), strict=True):
+                if token != END:
+                    texts[i].append(token)
+            if not going.all():
+                alive = [i for i, goes in zip(alive, going.tolist(), strict=True) if goes]
+                if not alive:
+                    break
+                tokens, drawn = tokens[going], drawn[going]
+                state = self._net.keep(state, going.to(self._device))
+            drawn.scatter_(1, tokens[:, None], True)
+        cut = set(alive)
+        return Batch([self._finished(t, i in cut) for i, t in enumerate(texts)])
+
+    def _finished(self, tokens: list[int], is_cut: bool) -> str:
+        """The text of drawn tokens; one that ran into the length limit loses its last, perhaps broken, word."""
+        text = self._bpe.decode(tokens).strip()
+        whole = text.rsplit(None, 1)[0] if is_cut else text
+        return whole or text
+
+
+def following(net: NextToken, sequences: list[list[int]], device: str) -> tuple[Tensor, Tensor]:
+    """Logits [B, S, V] and the token that follows [B, S], for sequences padded on the right to one length."""
+    longest = max(map(len, sequences)) - 1
+    inputs = torch.tensor([s[:-1] + [END] * (longest - len(s) + 1) for s in sequences])
+    targets = torch.tensor([s[1:] + [NOTHING] * (longest - len(s) + 1) for s in sequences])
+    logits, _ = net(inputs.to(device))
+    return logits, targets.to(device)

@@ -229,9 +229,7 @@ def texts_of(tasks: Iterable[Task], made: Mapping[str, Extractor]) -> dict[str, 
         if "prompts" in task.metric.asks and task.instrument is not None:
             texts = getattr(made[task.instrument], "texts", None)
             if texts is None:
-                raise UsageError(
-                    f"{task.label}: {task.instrument} reads no prompts; use clip"
-                )
+                raise UsageError(f"{task.label}: {task.instrument} reads no prompts; use clip")
             found[task.instrument] = texts(str(task.settings.get("prefix", "")))
     return found
 

@@ -145,8 +145,8 @@ def _facts(node: ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:
 
 
 def _control(call: ast.Call) -> str:
-    """`name=default (low..high)` of a declared control."""
-    order = ("name", "default", "says", "low", "high")
+    """`name=default (low..high)` or `name=default (this|that)` of a declared control."""
+    order = ("name", "default", "says", "low", "high", "choices")
     values: dict[str, Any] = {}
     for key, node in [*zip(order, call.args, strict=False), *((k.arg or "", k.value) for k in call.keywords)]:
         try:
@@ -154,6 +154,7 @@ def _control(call: ast.Call) -> str:
         except ValueError:
             continue
     span = f" ({values['low']}..{values['high']})" if "low" in values and "high" in values else ""
+    span = f" ({'|'.join(values['choices'])})" if values.get("choices") else span
     return f"{values.get('name', '?')}={values.get('default', '?')}{span}"
 
 

@@ -82,7 +82,7 @@ class Look:
         """uint8 [C, H, W]: which of `values` each pixel of an image [H, W, 3] is nearest to; C = 1 reads its mean."""
         values = torch.tensor(self.values, dtype=torch.float32)
         x = torch.from_numpy(pixels[..., : self.channels] if self.channels == 3 else pixels.mean(2, keepdims=True))
-        return torch.bucketize(x.permute(2, 0, 1).float(), (values[1:] + values[:-1]) / 2).to(torch.uint8)
+        return torch.bucketize(x.permute(2, 0, 1).float().contiguous(), (values[1:] + values[:-1]) / 2).to(torch.uint8)
 
     def shades(self, indices: Tensor) -> Tensor:
         """Values in 0..1 of indices into `values`, float32 of the same shape."""

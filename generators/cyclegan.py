@@ -224,7 +224,7 @@ class CycleGan(ImageFamily):
                 descend(loss, adam, self.name, step, good)
                 judges.requires_grad_(True)
                 D_loss = told_apart(judges[0], a, fake_a.detach()) + told_apart(judges[1], b, fake_b.detach())
-                descend(0.5 * D_loss, D_adam, self.name, step)
+                descend(0.5 * D_loss, D_adam, self.name, step, good)
                 for schedule in falling:
                     schedule.step()
                 ema.update(net)

@@ -134,7 +134,7 @@ class Dcgan(CodeFamily):
                 real = F.interpolate(x[rows], scale_factor=float(times), mode="nearest")
                 fake = G(torch.randn(BATCH, LATENT, generator=rng).to(device))
                 D_loss = F.softplus(-D(real)).mean() + F.softplus(D(fake.detach())).mean()
-                descend(D_loss, D_adam, self.name, step)
+                descend(D_loss, D_adam, self.name, step, good)
                 # G's step needs no gradients of D's weights, which are a third of the work.
                 D.requires_grad_(False)
                 G_loss = F.softplus(-D(fake)).mean()

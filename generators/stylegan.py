@@ -222,7 +222,7 @@ class StyleGan(CodeFamily):
                 if step % R1_EVERY == 0:
                     # Lazily: the penalty of eight steps at once.
                     D_loss = D_loss + gamma * R1_EVERY * r1(D, real, y)
-                descend(D_loss, D_adam, self.name, step)
+                descend(D_loss, D_adam, self.name, step, good)
                 # G's step needs no gradients of D's weights, which are a third of the work.
                 D.requires_grad_(False)
                 G_loss = F.softplus(-D(fake, y)).mean()

@@ -34,7 +34,8 @@ class TextDiffusion(MaskedFamily):
         Control("temperature", 0.8, "below 1 draws likelier tokens, above 1 rarer ones", 0.01, 10),
         Control("top_k", 0, "draw from the k most likely tokens; 0 is all", 0, 100_000),
         Control("top_p", 0.95, "draw from the fewest tokens that hold this share of the probability", 0.01, 1),
-        Control("steps", 32, "steps from masks to text; as many as a text has tokens draws them one by one", 1, 4096),
+        Control("steps", 64, "steps from masks to text; as many as a text has tokens draws them one by one", 1, 4096),
+        Control("order", "sure", "which masks give way first: 'sure' or 'random'", choices=("sure", "random")),
         Control("training_steps", 1000, "training steps", 1, 1_000_000),
         Control("learning_rate", 3e-3, "highest step size of AdamW", 1e-7, 1000),
         Control("width", 128, "size of a token's vector, in multiples of 8", 8, 1024),
@@ -43,7 +44,7 @@ class TextDiffusion(MaskedFamily):
         Control("vocabulary", 1536, "most tokens the byte-pair encoding may have", 64, 50_000),
         Control("context", 256, "longest sequence, in tokens", 16, 4096),
     )
-    at_sampling = frozenset({"temperature", "top_k", "top_p", "steps"})
+    at_sampling = frozenset({"temperature", "top_k", "top_p", "steps", "order"})
 
     @property
     def _steps(self) -> int:
@@ -64,12 +65,14 @@ class TextDiffusion(MaskedFamily):
     def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
         canvas, barred, chance = self._canvas(count, rng), self._barred(), self._chance(rng)
         steps, rank = int(self._settings["steps"]), canvas.order(rng)
-        shown = torch.zeros(count, 1)
+        shown = torch.zeros(count, dtype=torch.long)
         for step in range(steps):
             # alpha at the end of the step, times n, in whole tokens: so many are to be seen.
-            due = (canvas.lengths[:, None] * (step + 1) / steps).round()
-            places = (rank >= shown) & (rank < due)
+            due = (canvas.lengths * ((step + 1) / steps)).round().long()
+            if bool((due > shown).any()):
+                if self._settings["order"] == "sure":
+                    canvas.fill_surest(self._net, due - shown, barred, chance)
+                else:
+                    canvas.fill(self._net, (rank >= shown[:, None]) & (rank < due[:, None]), barred, chance)
             shown = due
-            if places.any():
-                canvas.fill(self._net, places, barred, chance)
         return self._written(canvas)

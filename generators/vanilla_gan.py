@@ -110,7 +110,7 @@ class VanillaGan(CodeFamily):
 
                 logits = D(torch.cat([blurred(real), blurred(fake.detach())]))
                 D_loss = F.softplus(-logits[:BATCH]).mean() + F.softplus(logits[BATCH:]).mean()
-                descend(D_loss, D_adam, self.name, step)
+                descend(D_loss, D_adam, self.name, step, good)
                 G_loss = F.softplus(-D(blurred(fake))).mean()
                 descend(G_loss, G_adam, self.name, step, good)
                 G_ema.update(G)

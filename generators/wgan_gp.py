@@ -163,7 +163,7 @@ class WganGp(CodeFamily):
                     epsilon = torch.rand(BATCH, 1, 1, 1, generator=rng).to(device)
                     x_hat = epsilon * real + (1 - epsilon) * fake
                     f_loss = f(fake, y).mean() - f(real, y).mean() + penalty * gradient_penalty(f, x_hat, y)
-                    descend(f_loss, f_adam, self.name, step)
+                    descend(f_loss, f_adam, self.name, step, good)
                 y = onehot[torch.randint(len(x), (BATCH,), generator=rng)]
                 G_loss = -f(G(torch.randn(BATCH, LATENT, generator=rng).to(device), y), y).mean()
                 descend(G_loss, G_adam, self.name, step, good)

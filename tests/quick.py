@@ -24,7 +24,7 @@ QUICK = {
     "flow_matching": {"training_steps": 30, "steps": 5},
     "latent_diffusion": {"autoencoder_steps": 30, "training_steps": 30, "steps": 5},
     "vanilla_gan": {"steps": 30},
-    "dcgan": {"steps": 20, "width": 16},
+    "dcgan": {"steps": 14, "width": 16, "learning_rate": 4e-3},
     "wgan_gp": {"steps": 8},
     "stylegan": {"steps": 3, "width": 16},
     "cyclegan": {"steps": 8, "width": 8},

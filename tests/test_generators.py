@@ -80,13 +80,31 @@ def test_same_seed_same_samples_other_seed_others(name: str) -> None:
     assert drawn(generator, 70, 5) != drawn(generator, 70, 6)
 
 
+class Notes:
+    """Progress that counts."""
+
+    def __init__(self) -> None:
+        self.total, self.done, self.finished = 0, 0, 0
+
+    def start(self, task: str, total: int) -> None:
+        self.total += total
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
 @pytest.mark.parametrize("name", LEARNING)
-def test_same_training_seed_same_model_other_seed_another(name: str) -> None:
-    again, other = make(name), make(name)
-    again.fit(data_for(name), seed=0)
+def test_same_training_seed_same_model_other_seed_another_and_progress_to_its_end(name: str) -> None:
+    again, other, notes = make(name), make(name), Notes()
+    again.fit(data_for(name), seed=0, progress=notes)
     other.fit(data_for(name), seed=1)
     assert drawn(again, 10) == drawn(fitted(name), 10)
     assert drawn(other, 10) != drawn(fitted(name), 10)
+    assert notes.done == notes.total > 0
+    assert notes.finished >= 1
 
 
 @pytest.mark.parametrize("name", INSIDE)
@@ -141,25 +159,7 @@ def test_sampling_controls_do_not_ask_for_a_new_training(tmp_path: Path) -> None
     assert drawn(slower, 5) != drawn(fitted("diffusion"), 5)
 
 
-def test_progress_is_started_advanced_to_its_end_and_finished_even_on_failure() -> None:
-    class Notes:
-        def __init__(self) -> None:
-            self.total, self.done, self.finished = 0, 0, 0
-
-        def start(self, task: str, total: int) -> None:
-            self.total = total
-
-        def advance(self, n: int = 1) -> None:
-            self.done += n
-
-        def finish(self) -> None:
-            self.finished += 1
-
-    for name in LEARNING:
-        notes = Notes()
-        make(name).fit(data_for(name), seed=0, progress=notes)
-        assert notes.done == notes.total > 0
-        assert notes.finished == 1
+def test_progress_is_finished_on_failure() -> None:
     notes = Notes()
     with pytest.raises(RunFailed):
         make("vae", learning_rate=1000).fit(data_for("vae"), seed=0, progress=notes)

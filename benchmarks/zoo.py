@@ -34,6 +34,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
         "prdc@digits_net.precision",
         "prdc@digits_net.recall",
         "prdc@digits_net.coverage",
+        "agreement@digits_net",
         "memorization@pixels",
         "held_out_bits",
         "auroc@cnn",

@@ -40,7 +40,9 @@ def compare_records(records: Sequence[RunRecord], title: str | None = None) -> C
         for r in _ranked(records, columns)
     )
     modality = records[0].subject.modality
-    warnings = Counter(w for r in records for w in r.warnings)
+    # A number that a subject cannot have says so in its empty cell, where another subject has that number.
+    told = tuple(f"{c.name} does not apply: " for c in columns)
+    warnings = Counter(w for r in records for w in r.warnings if not w.startswith(told))
     return Comparison(
         modality=modality,
         title=title or TITLES[modality],

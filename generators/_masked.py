@@ -7,6 +7,7 @@ windows, and none is drawn longer than one.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,9 @@ from ._bpe import END, Bpe
 from ._sampling import choose
 from ._tokens import TokenFamily
 from ._transformer import HEADS, Filler
+
+# Tokens below which a text is not worth a call of the network for texts of its length alone.
+SHORT = 24
 
 
 class Canvas:
@@ -52,14 +56,24 @@ class Canvas:
 
     def scores(self, net: Filler, places: Tensor, barred: Tensor) -> Tensor:
         """Logits [M, V] of what may stand at the M `places` [B, S], text by text."""
-        # Texts with nothing to draw, and the padding that only they made longer, cost nothing.
-        rows, end = places.any(1), int(self.lengths[places.any(1)].max()) + 2
-        shown, seen, asked = (x[rows, :end].to(self.device) for x in (self.tokens, self.visible, places))
-        logits: Tensor = net(shown, seen, asked).float().cpu()
+        logits, number = torch.empty(0), places.flatten().cumsum(0).view(places.shape) - 1
+        # Texts with nothing to draw cost nothing; nor, but for short ones, does padding to more than twice a text.
+        size = torch.where(places.any(1), self.lengths + 2, 0)
+        for low, high in itertools.pairwise([0, *(SHORT << i for i in range(20))]):
+            rows = ((size > low) & (size <= high)).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            end = int(size[rows].max())
+            shown, seen, asked = (x[rows, :end].to(self.device) for x in (self.tokens, self.visible, places))
+            part: Tensor = net(shown, seen, asked).float().cpu()
+            if not len(logits):
+                logits = part.new_empty(int(places.sum()), part.shape[1])
+            logits[number[rows, :end][places[rows, :end]]] = part
         # Ends stand where they stand.
         logits[:, END] = -math.inf
         first = places.nonzero()[:, 1] == 1
-        return logits.masked_fill(first[:, None] & barred, -math.inf)
+        logits[first[:, None] & barred] = -math.inf
+        return logits
 
     def fill_surest(
         self,
@@ -71,8 +85,8 @@ class Canvas:
         """Draw so many [B] of each text's masks, all at once: those whose likeliest token has most probability."""
         asked = (self.tokens == self.mask) & (counts > 0)[:, None]
         logits = self.scores(net, asked, barred)
-        # Places are chosen by the whole distribution and tokens drawn from it as they are anywhere else: to keep the
-        # drawn tokens with most probability, as Chang et al. 2022 do, writes the most frequent words over and over.
+        # Chang et al. 2022, sec. 3.2, draw everywhere and keep what has most probability, which favours likely tokens a
+        # second time. Here the distribution chooses the place, and the token is drawn from it as anywhere else.
         sure = torch.full(asked.shape, -math.inf)
         sure[asked] = logits.log_softmax(-1).amax(-1)
         rank = (-sure).argsort(1).argsort(1)

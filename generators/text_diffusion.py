@@ -5,9 +5,17 @@
 - Its bound on -ln p is the integral over t of 1/t times the nats of the hidden tokens (Sahoo et al. 2024, eq. 10; the
   network needs no t, because the number of masks tells it). Training takes t = k/n, k of 1..n with equal chance, and
   hides exactly k of n tokens: the same mean with less noise (Hoogeboom et al. 2022, sec. 3).
-- The way back starts with masks only. Each of `steps` steps shows the share of tokens that the schedule asks for, in
-  random places, drawn at once as if they were independent. What is shown stays. With as many steps as a text has
-  tokens, each is drawn alone and no independence is assumed; with few, neighbours do not agree.
+- The way back starts with masks only, and what is shown stays. Each of `steps` steps shows the share of tokens that
+  the schedule asks for, drawn at once as if they were independent. With at least as many steps as a text has tokens,
+  each is drawn alone; the default does so for texts of up to 64, with fewer steps neighbours do not agree.
+- `order` = random is the reverse process itself: words appear far apart before anything joins them, and a small
+  network cannot join them any more. `order` = sure shows the places of which the network is surest first (in the
+  spirit of Chang et al. 2022, sec. 3.2), so texts grow outwards from what there is. That is no sampler of the bound
+  above: it prefers frequent turns of phrase.
+- What to expect: the default training on a thousand short texts takes the bound from the 6.2 nats a token of plain
+  frequencies to 4.8 on held-out ones. Texts are clauses of three to eight words with sound grammar, joined without
+  sense; verbs come twice, quotes and brackets stay open, some words are in pieces. In random order it is word salad
+  with a sound pair here and there.
 - The likelihood is known only as a bound with chance in it, so this family has none.
 """
 
@@ -36,7 +44,7 @@ class TextDiffusion(MaskedFamily):
         Control("top_p", 0.95, "draw from the fewest tokens that hold this share of the probability", 0.01, 1),
         Control("steps", 64, "steps from masks to text; as many as a text has tokens draws them one by one", 1, 4096),
         Control("order", "sure", "which masks give way first: 'sure' or 'random'", choices=("sure", "random")),
-        Control("training_steps", 1000, "training steps", 1, 1_000_000),
+        Control("training_steps", 900, "training steps", 1, 1_000_000),
         Control("learning_rate", 3e-3, "highest step size of AdamW", 1e-7, 1000),
         Control("width", 128, "size of a token's vector, in multiples of 8", 8, 1024),
         Control("layers", 3, "transformer blocks", 1, 24),

@@ -17,7 +17,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "Quality": (
         *("fid", "sfid", "kid", "cmmd", "mind", "inception_score", "classes.confidence", "prdc.precision"),
         *("prdc.density", "clipped.density", "realism", "ppl", "clip_score", "c2st", "mauve", "perplexity"),
-        "bits_per_byte",
+        *("bits_per_byte", "bits_per_dim", "held_out_bits", "agreement"),
     ),
     "Diversity": (
         *("prdc.recall", "prdc.coverage", "prdc", "clipped.coverage", "clipped", "classes", "vendi"),
@@ -25,7 +25,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "Originality": ("memorization", "memorization_p", "authenticity", "ct", "mifid", "novelty"),
     "Detectability": ("auroc", "average_precision", "eer", "tpr_at_fpr"),
-    "Cost": ("throughput", "latency", "energy"),
+    "Cost": ("throughput", "latency", "energy", "flops"),
 }
 OTHER = "Other"
 

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nltk.lm import KneserNeyInterpolated, Vocabulary, WittenBellInterpolated
 
 from evalkit.errors import BadSetting, BadSource
 from evalkit.types import Likely, Tunable
@@ -35,7 +34,7 @@ TINY = ["a b a c", "b a", "c c b a", "a b", "b c a b", "c", "a a", "b"]
 @lru_cache
 def taught(name: str):
     """A model that has seen nothing but two sentences."""
-    generator = make(name, vocabulary=80, learning_rate=1e-2, steps=150, dropout=0.0)
+    generator = make(name, vocabulary=80, learning_rate=1e-2, steps=100, dropout=0.0)
     generator.fit(text_set(SENTENCES * 20), seed=0)
     return generator
 
@@ -247,6 +246,8 @@ def peers(model, generator: Ngram):
 def test_ngrams_agree_with_nltk(smoothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """nltk ends in the plain frequencies and not in the uniform distribution, and has one discount for all lengths:
     its share of the words and of the shorter context is compared at every length above that."""
+    from nltk.lm import KneserNeyInterpolated, Vocabulary, WittenBellInterpolated
+
     monkeypatch.setattr(ngram_module, "LEAST_DISCOUNT", 0.4)
     monkeypatch.setattr(ngram_module, "MOST_DISCOUNT", 0.4)
     generator = Ngram(order=3, smoothing=smoothing)

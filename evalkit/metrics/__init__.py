@@ -4,6 +4,7 @@ from __future__ import annotations
 
 BUILTIN: dict[str, str] = {
     "authenticity": "evalkit.metrics.copying:authenticity",
+    "agreement": "evalkit.metrics.agreement:agreement",
     "auroc": "evalkit.metrics.detection:auroc",
     "average_precision": "evalkit.metrics.detection:average_precision",
     "bits_per_byte": "evalkit.metrics.likelihood:bits_per_byte",

@@ -126,7 +126,7 @@ class Gan(CodeFamily):
         Control("learning_rate", 4e-4, "step size of Adam for both networks", 1e-7, 1000),
         Control("width", 128, "hidden units of both networks", 16, 1024),
         Control("critic", "", "a detector as an extra critic, such as cnn; empty is none"),
-        Control("critic_weight", 0.3, "share of the critic in G's loss", 0, 100),
+        Control("critic_weight", 0.05, "share of the critic in G's loss", 0, 100),
     )
     _critic: Critic | None = None
 

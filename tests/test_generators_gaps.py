@@ -51,9 +51,8 @@ def test_neighbours_are_learnt_long_before_attention_finds_them() -> None:
     with isolated(0, "cpu") as rng:
         net = Filler(9, 32, 1, 0.0)
     adam = torch.optim.AdamW(net.parameters(), 1e-2)
-    starts = torch.randint(8, (30, 16), generator=rng).tolist()
+    losses, starts = [], torch.randint(8, (30, 16), generator=rng).tolist()
     texts = [[[0, *(1 + (i + j) % 8 for j in range(12)), 0] for i in batch] for batch in starts]
-    losses = []
     for batch in texts:
         loss = generator._nats(net, batch, "cpu", rng) / (16 * 12)
         adam.zero_grad()
@@ -88,8 +87,7 @@ def test_gaps_filled_all_at_once_give_mixed_sentences() -> None:
 
 @pytest.mark.parametrize("name", MASKED)
 def test_one_sample_costs_one_sample(name: str) -> None:
-    seen: list[int] = []
-    generator = make_from(name)
+    seen, generator = [], make_from(name)
     generator._net.register_forward_hook(lambda net, given, out: seen.append(len(given[0])))
     list(generator.sample(1, 0))
     assert set(seen) == {1}
@@ -311,8 +309,10 @@ def test_tuning_stops_when_the_held_out_texts_do_not_gain_and_keeps_the_best() -
         def finish(self) -> None:
             self.finished += 1
 
-    generator, notes = make_from("lm", learning_rate=5.0, steps=100), Notes()
-    before = {k: v.clone() for k, v in fitted("lm")._tensors().items()}
+    generator, notes = make("lm", vocabulary=80, learning_rate=1e-2, steps=100), Notes()
+    generator.fit(text_set(SENTENCES * 20), seed=0)
+    before = {k: v.clone() for k, v in generator._tensors().items()}
+    generator._settings["learning_rate"] = 5.0
     generator.tune(text_set(SENTENCES * 20), seed=0, progress=notes)
     assert all(torch.equal(v, before[k]) for k, v in generator._tensors().items())
     assert notes.done == notes.total == 50 and notes.finished == 1

@@ -285,11 +285,14 @@ def _frame(quality: Sequence[Column], records: Sequence[RunRecord]) -> tuple[lis
 
 
 def _caught(columns: Sequence[Column], records: Sequence[RunRecord]) -> list[str]:
-    """Which numbers tell each saboteur from real data, in words; without a ceiling nothing can be said."""
+    """Which numbers tell each saboteur from real data, in words."""
     ceiling = next((r for r in records if r.subject.role == "ceiling"), None)
     lines = []
-    for record in (r for r in records if r.subject.role == "saboteur" and ceiling is not None):
-        assert ceiling is not None
+    for record in (r for r in records if r.subject.role == "saboteur"):
+        if ceiling is None:
+            name = record.subject.name
+            lines.append(f"{name} is broken on purpose; beside held-back real data the board says what catches it.")
+            continue
         pairs = [(c, result_of(ceiling, c.name, c.protocol), result_of(record, c.name, c.protocol)) for c in columns]
         both = [(c, a, b) for c, a, b in pairs if a is not None and b is not None and not _is_cost(c)]
         found = [c.name for c, a, b in both if _is_ahead(c, a, b)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,24 +98,29 @@ def recall(generator: Generator, key: str, bench: Bench) -> Generated | None:
     return Generated(as_set(generator, kept), timing)
 
 
-def write_samples(drawn: Generated, generator: Generator, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write samples as PNG files or one .txt each, with `set.json`; the folder appears whole or not at all."""
+def write_samples(
+    drawn: Generated, generator: Generator, folder: Path, facts: Mapping[str, Any], inputs: Sequence[str] = ()
+) -> None:
+    """Write samples as PNG files or one .txt each, with `set.json`; the folder appears whole or not at all.
+
+    inputs: the id of what each sample was made of, where it was made of something.
+    """
     from PIL import Image
 
-    prompts = []
+    prompts, files = [], []
     with beside(folder) as draft:
         draft.mkdir()
         for i, sample in enumerate(drawn.samples):
-            home = draft / sample.group if sample.group else draft
-            home.mkdir(exist_ok=True)
+            home = f"{_folder_name(sample.group)}/" if sample.group else ""
+            (draft / home).mkdir(exist_ok=True)
             media = sample.load()
+            files.append(f"{home}{i:06d}.{'txt' if isinstance(media, str) else 'png'}")
             if isinstance(media, str):
-                (home / f"{i:06d}.txt").write_text(media, "utf-8", newline="\n")
+                (draft / files[-1]).write_text(media, "utf-8", newline="\n")
             else:
-                Image.fromarray(media).save(home / f"{i:06d}.png")
+                Image.fromarray(media).save(draft / files[-1])
                 if sample.condition is not None:
-                    name = f"{sample.group}/{i:06d}.png" if sample.group else f"{i:06d}.png"
-                    prompts.append(json.dumps({"file_name": name, "text": sample.condition}, ensure_ascii=False))
+                    prompts.append(json.dumps({"file_name": files[-1], "text": sample.condition}, ensure_ascii=False))
         if prompts:
             (draft / "metadata.jsonl").write_text("\n".join(prompts) + "\n", "utf-8")
         about = {
@@ -128,7 +134,15 @@ def write_samples(drawn: Generated, generator: Generator, folder: Path, facts: M
             "timing": summary(drawn.timing),
             **facts,
         }
+        if inputs:
+            about["made_of"] = dict(zip(files, inputs, strict=True))
         (draft / "set.json").write_text(dumps(about), "utf-8")
+
+
+def _folder_name(group: str) -> str:
+    """A label as the name of one folder: labels come with the data and may hold anything."""
+    name = re.sub(r"[/\\\0]", "_", group)
+    return name if name.strip(".") else "_"
 
 
 def summary(timing: Timing) -> dict[str, Any]:

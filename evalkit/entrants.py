@@ -86,8 +86,10 @@ def as_entrants(
     pairs = [(t, s) for t in range(1 if fixed else grid[0]) for s in range(grid[1])]
     found = [first]
     for t, s in pairs[1:]:
-        again = as_entrant(subject, real, training, n, seed + t, bench, modality, seed + s)
-        name = f"{first.name} (training seed {seed + t}, sampling seed {seed + s})"
+        # A sampling seed of its own for every cell: draws of two models that share one are not independent.
+        drawn_by = derive_seed(seed, "grid", str(t), str(s))
+        again = as_entrant(subject, real, training, n, seed + t, bench, modality, drawn_by)
+        name = f"{first.name} (training seed {seed + t}, draw {s + 1})"
         found.append(replace(again, name=name, repeats=first.name, seeds=(t, s)))
     return found
 

@@ -84,10 +84,10 @@ def generate(generator: Generator, n: int, seed: int, bench: Bench, *, model: st
     return _with_costs(drawn, generator)
 
 
-def generate_given(generator: Generator, inputs: SampleSet, seed: int, bench: Bench) -> Generated:
-    """One sample for each input, in their order, with the timing of every batch.
+def check_given(generator: Generator, inputs: SampleSet) -> None:
+    """UsageError for a generator that is given nothing, ModalityMismatch for inputs of another modality.
 
-    Raises UsageError for a generator that is given nothing, ModalityMismatch for inputs of another modality.
+    BadSource for an input that cannot be read: a sample for each of them is promised.
     """
     if not isinstance(generator, Given):
         raise UsageError(f"{generator.name} makes samples of nothing but a seed; leave --input out")
@@ -95,6 +95,20 @@ def generate_given(generator: Generator, inputs: SampleSet, seed: int, bench: Be
         raise ModalityMismatch(
             f"{generator.name} takes {generator.takes} samples, {inputs.name!r} holds {inputs.modality}"
         )
+    for sample in inputs:
+        try:
+            sample.load()
+        except UnreadableSample as error:
+            raise BadSource(f"{inputs.name!r}: {sample.id} cannot be read ({error}); remove it") from error
+
+
+def generate_given(generator: Generator, inputs: SampleSet, seed: int, bench: Bench) -> Generated:
+    """One sample for each input, in their order, with the timing of every batch.
+
+    Raises what `check_given` raises.
+    """
+    check_given(generator, inputs)
+    assert isinstance(generator, Given)
     bench.progress.start(f"{generator.name}: {inputs.name}", len(inputs))
     reset_peak(bench.device)
     kept, calls = Kept(), []
@@ -133,7 +147,8 @@ def _fit(generator: Generator, data: SampleSet, seed: int, bench: Bench) -> None
         except RunFailed as error:
             # Only a sound state has learned from something.
             raise (Unfinished(str(error), generator) if generator.trained_on else error) from error
-        if hasattr(generator, "training_seconds"):
+        # A ceiling is never kept: its seconds would differ from run to run, and mean nothing.
+        if hasattr(generator, "training_seconds") and generator.role != "ceiling":
             generator.training_seconds = now(bench.device) - start
 
 

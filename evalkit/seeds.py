@@ -118,6 +118,8 @@ def said(columns: Sequence[Column], found: Mapping[str, Mapping[str, Spread]], r
         lines.append(
             f"Retraining moves {lead} {median(ratios):.1f} times as much as resampling (median over generators)."
         )
+    elif any(s.by_training == 0 for s in found[lead].values()):
+        lines.append(f"Retraining moves {lead} by nothing that these seeds could tell from resampling.")
     unsure, never = [], []
     own = [(name, s) for name, s in found[lead].items() if roles.get(name) == "candidate"]
     for i, (a, first) in enumerate(own):

@@ -19,7 +19,7 @@ from .entrants import (
 from .errors import BadSetting, Inconclusive, RunFailed, UnwritableOutput, UsageError
 from .evaluation import is_inconclusive
 from .explaining import explain as why
-from .generation import Unfinished, generate_given, load_generator
+from .generation import Unfinished, check_given, generate_given, load_generator
 from .generation import generate as draw
 from .hardware import environment
 from .measurement import Bench
@@ -155,19 +155,23 @@ def generate(
         raise UsageError("how many samples? give --n N, or what to make them of with --input SOURCE")
     if n is not None and n < 1:
         raise BadSetting(f"n = {n}; expected at least 1 sample")
+    inputs = None if given is None else open_source(given, bench)
+    if inputs is not None and n is not None:
+        inputs = select(inputs, range(min(n, len(inputs))))
+    if inputs is not None and not Path(name).is_dir():
+        # Before anything is trained for them.
+        check_given(registry.generators.get(name)(**dict(controls or {})), inputs)
     if Path(name).is_dir():
         generator, model = load_generator(Path(name), controls or {}, bench)
     else:
         generator, model = trained_generator(name, data, seed, controls, bench), str(seed)
     about: dict[str, Any] = {"seed": seed, "environment": environment(bench.device)}
-    if given is None:
-        drawn = draw(generator, n or 1, seed, bench, model=model)
-    else:
-        inputs = open_source(given, bench)
-        inputs = inputs if n is None else select(inputs, range(min(n, len(inputs))))
-        drawn = generate_given(generator, inputs, seed, bench)
-        about["input"] = {"name": inputs.name, "n": len(inputs), "digest": inputs.digest}
-    write_samples(drawn, generator, folder, about)
+    if inputs is None:
+        write_samples(draw(generator, n or 1, seed, bench, model=model), generator, folder, about)
+        return folder
+    about["input"] = {"name": inputs.name, "n": len(inputs), "digest": inputs.digest}
+    made = generate_given(generator, inputs, seed, bench)
+    write_samples(made, generator, folder, about, [s.id for s in inputs])
     return folder
 
 

@@ -80,7 +80,7 @@ class Command(External):
             files = Files(out, self.modality)
             if len(files) < n:
                 raise RunFailed(
-                    f"the command wrote {len(files)} {self.modality} files into {{out}}, expected {n}; "
+                    f"the command wrote {len(files)} {self.modality} files into its folder, expected {n}; "
                     f"make it write as many as {{n}} says"
                 )
             for start in range(0, n, BATCH):

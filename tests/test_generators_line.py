@@ -12,7 +12,7 @@ import torch
 from evalkit import hardware
 from evalkit.cli import run
 from evalkit.critic import DetectorCritic
-from evalkit.drawings import summary
+from evalkit.drawings import Generated, summary, write_samples
 from evalkit.entrants import is_generator, split_controls
 from evalkit.errors import BadSetting, DoesNotApply, ModalityMismatch, RunFailed, UsageError
 from evalkit.generation import Unfinished, generate, generate_given, trained
@@ -92,6 +92,8 @@ def test_a_seed_grid_has_one_row_a_generator_and_a_table_of_seeds() -> None:
     assert len(records) == 4 + 4 + 2  # the ceiling has nothing to train
     digests = [r["subject"]["digest"] for name, r in records.items() if "vae" in name]
     assert len(set(digests)) == 4
+    # Nothing of noise depends on the training seed, and its draws are four all the same.
+    assert len({r["subject"]["digest"] for name, r in records.items() if "noise" in name}) == 4
     assert "sd retraining" in Path("report/index.html").read_text()
     assert any("Retraining moves" in line for line in board["verdict"])
 
@@ -136,11 +138,15 @@ def test_given_inputs_make_one_sample_each_and_prompts_are_kept(capsys: pytest.C
     assert run(["generate", "model", "--input", "prompts.txt", "--out", "made", "-q"]) == 0
     about = json.loads(Path("made/set.json").read_text())
     assert about["n"] == 3 and about["input"]["n"] == 3
+    assert len(about["made_of"]) == 3 and all((Path("made") / file).is_file() for file in about["made_of"])
+    Path("blank.txt").write_text("a seven\n\na three\n")
+    assert run(["generate", "model", "--input", "blank.txt", "--out", "none", "-q"]) == 2
+    assert "remove it" in capsys.readouterr().err
     made = open_samples("made")
     assert [s.condition for s in made] == ["a seven", "a three", "a seven"] or len({s.group for s in made}) > 1
     assert sorted(s.condition for s in made) == ["a seven", "a seven", "a three"]
     capsys.readouterr()
-    assert run(["generate", "gan", "--set", "steps=5", "--input", "prompts.txt", "--out", "x", "-q"]) == 2
+    assert run(["generate", "gan", "--set", "steps=500000", "--input", "prompts.txt", "--out", "x", "-q"]) == 2
     assert "leave --input out" in capsys.readouterr().err
     assert run(["generate", "gan", "--out", "x", "-q"]) == 2
     assert "--n N" in capsys.readouterr().err
@@ -255,6 +261,14 @@ def test_energy_meters_are_summed_over_packages_only(tmp_path: Path) -> None:
         (tmp_path / name / "energy_uj").write_text(f"{value}\n")
     assert hardware._package_joules(tmp_path) == 2.0
     assert hardware._package_joules(tmp_path / "none") is None
+
+
+def test_a_label_never_leads_out_of_the_folder(tmp_path: Path) -> None:
+    images = from_images(np.zeros((3, 4, 4, 3), np.uint8), "x", ["../../out", "..", "a cat"])
+    drawn = Generated(images, Timing((1.0,), (3,), "cpu", 0))
+    write_samples(drawn, fitted("noise"), tmp_path / "made", {})
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
+    assert files == ["made/.._.._out/000000.png", "made/_/000001.png", "made/a cat/000002.png"]
 
 
 def test_a_generator_that_gives_another_count_than_inputs_is_refused() -> None:

@@ -235,7 +235,8 @@ def test_doubling_the_sampling_steps_of_diffusion_doubles_the_work(run: Run) -> 
             list(generator.sample(64, 1))
         work[steps] = counter.get_total_flops()
     assert work[50] > 0
-    assert work[100] == 2 * work[50]
+    # Up to the embedding of the times, which is made once for all steps of a path.
+    assert work[100] == pytest.approx(2 * work[50], rel=0.01)
 
 
 def test_the_second_run_trains_nothing_and_finds_the_same_numbers(run: Run) -> None:

@@ -12,6 +12,7 @@ import torch
 from evalkit import registry
 from evalkit.estimating import estimated
 from evalkit.planning import Task
+from evalkit.samples import ListedSet
 from evalkit.types import Estimate, Features, Moments, metric
 from tests.devices import DEVICE, MixedDevices, pretending
 from tests.toys import images
@@ -50,6 +51,11 @@ def rows_for(made, side: str, wide: bool) -> torch.Tensor:
     return torch.randn(n, 100 if wide else 6, generator=g) + 0.2 * (side == "fake")
 
 
+def labelled(n: int) -> ListedSet:
+    """Images with the number of a class as their label."""
+    return ListedSet("toy", "image", tuple(replace(s, group=str(i % 6)) for i, s in enumerate(images(n))))
+
+
 def told(value) -> dict[str, Estimate | float]:
     """Every part of a metric's answer, those made on demand too."""
     parts = value if isinstance(value, dict) or hasattr(value, "items") else {"": value}
@@ -61,7 +67,7 @@ def test_every_metric_of_rows_mixes_no_devices(name: str, case: dict) -> None:
     made = registry.metrics.get(name)
     settings = {**SETTINGS.get(name, {}), **{k: v for k, v in case.items() if k != "wide"}}
     sides = {
-        word: Features(rows_for(made, word, case.get("wide", False)), "toy", images(N[word]))
+        word: Features(rows_for(made, word, case.get("wide", False)), "toy", labelled(N[word]))
         for word in made.asks
         if word in SIDES
     }

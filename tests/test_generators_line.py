@@ -202,6 +202,16 @@ class Guide:
         return (images.mean((1, 2, 3)) - 60) / 4
 
 
+def test_the_key_of_an_endpoint_is_no_unknown_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVALKIT_API_KEY", "sk-secret")
+    assert run(["generate", "noise", "--n", "2", "--out", "made", "-q"]) == 0
+    assert "sk-secret" not in Path("made/set.json").read_text() + "".join(capsys.readouterr())
+    assert run(["generate", "openai", "--n", "2", "--out", "other", "-q"]) == 2
+    assert "switched off" in capsys.readouterr().err
+
+
 def test_a_critic_pulls_the_generator_its_way() -> None:
     """One that calls bright images fake makes the samples darker than no critic does."""
     data = open_samples("embedded:digits/train")

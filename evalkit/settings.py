@@ -46,8 +46,8 @@ class Settings:
 
 _SWITCHES = ("per_group", "attribution", "strict")
 _INTEGERS = {"seed": 0, "n": 1, "batch_size": 1, "workers": 1, "train_seeds": 1, "sample_seeds": 1}
-# Read elsewhere: an endpoint's key (into no setting and no record), where the cache lies, whether downloads are allowed,
-# whether errors show their traceback, and who does a network's arithmetic on a CPU (auto, torch, openvino or onnx).
+# Read elsewhere: an endpoint's key (into no setting and no record), where the cache lies, whether downloads are
+# allowed, whether errors show their traceback, who does a network's arithmetic on a CPU (auto, torch, openvino, onnx).
 _OTHER_ENVIRONMENT = {
     "EVALKIT_API_KEY",
     "EVALKIT_BACKEND",

@@ -117,7 +117,7 @@ class Command(External):
             raise RunFailed(f"the command {words[0]!r} failed ({how}): {_last_line(said)}")
 
     def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
-        raise NotImplementedError("a command makes all its samples at once")
+        raise RunFailed("a command makes all its samples at once; ask for them with sample")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

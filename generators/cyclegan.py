@@ -265,7 +265,7 @@ class CycleGan(ImageFamily):
         return Batch(self._look.render(self._translated(chosen.images)), self._named(chosen.labels))
 
     def _generate(self, labels: Tensor, rng: torch.Generator) -> Tensor:
-        raise NotImplementedError("a translator draws nothing without an image")
+        raise BadSource("a translator draws nothing without an image; give it some with sample_given")
 
     def _named(self, labels: Tensor) -> list[str] | None:
         """The domain translated to where domains are groups; else the class, which a translation has to keep."""

@@ -1,5 +1,6 @@
 """Every reference generator trained on the embedded data and scored: how good, original, likely, detectable and dear.
 
+    python -m benchmarks.zoo            all of them
     python -m benchmarks.zoo images     the image generators on embedded:digits
     python -m benchmarks.zoo texts      the language models on embedded:prose
 
@@ -106,28 +107,36 @@ def _cost(record: RunRecord) -> str:
 def main() -> None:
     """Train, score, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
-    parser.add_argument("what", choices=tuple(DATA))
-    parser.add_argument("--out", type=Path, help="keep the report in this folder")
+    parser.add_argument("what", nargs="?", choices=tuple(DATA), help="images or texts; both when left out")
+    parser.add_argument("--out", type=Path, help="keep the reports in this folder")
     parser.add_argument("--only", nargs="+", help="these generators instead of all")
     given = parser.parse_args()
-    data, subjects, n = DATA[given.what]
+    for what in [given.what] if given.what else DATA:
+        measured(what, given.only, None if given.out is None else given.out / what)
+
+
+def measured(what: str, only: Sequence[str] | None, out: Path | None) -> None:
+    """One board, printed."""
+    data, subjects, n = DATA[what]
     start, cpu = time.perf_counter(), time.process_time()
-    settings = evalkit.Settings(n=n)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     board = evalkit.compare(
-        given.only or subjects,
+        only or subjects,
         real=data,
-        metrics=METRICS[given.what],
-        settings=settings,
-        out=given.out,
+        metrics=METRICS[what],
+        settings=evalkit.Settings(n=n),
+        out=out,
         bench=evalkit.Bench(cache=Cache(default_root())),
     )
-    print(tables(board, METRICS[given.what]))
+    print(tables(board, METRICS[what]))
     print()
     for line in board.comparisons[0].verdict:
         print(f"- {line}")
     wall, used = time.perf_counter() - start, time.process_time() - cpu
     trained = sum(float((r.timing or {}).get("training_seconds") or 0) for r in board.records)
-    print(f"\n{wall:.0f} s in all, {used:.0f} CPU s, of which training {trained:.0f} s", file=sys.stderr)
+    print(flush=True)
+    print(f"{what}: {wall:.0f} s in all, {used:.0f} CPU s, of which training {trained:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -144,12 +144,17 @@ def _costs(scored: Sequence[Scored]) -> Table | None:
     rows = []
     for name, timing in timed:
         found = ((_cost(timing, key), scale) for key, _, scale in chosen)
-        rows.append((name, *("–" if value is None else f"{value * scale:,.4g}" for value, scale in found)))
+        rows.append((name, *("–" if value is None else _plain(value * scale) for value, scale in found)))
     note = (
         f"On {timed[0][1]['device']}. Energy and operations are of one sample in a whole batch; operations are those of"
         " matrix products and convolutions. Memory is the process's (on cuda the allocator's). A dash: not known."
     )
     return Table("Cost", note, ("generator", *(title for _, title, _ in chosen)), tuple(rows))
+
+
+def _plain(value: float) -> str:
+    """Three digits at least, thousands apart, no powers of ten for what is large."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _cost(timing: Mapping[str, Any], path: str) -> float | None:

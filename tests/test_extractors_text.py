@@ -17,6 +17,7 @@ from evalkit.extractors.char_ngrams import CharNgrams
 from evalkit.extractors.prose_lm import OUTSIDE, ByteGRU, ProseLM
 from evalkit.extractors.prose_states import ProseStates
 from evalkit.metrics.frechet import frechet_distance
+from evalkit.metrics.likelihood import corpus_bits_per_byte
 from evalkit.metrics.two_sample import two_sample_test
 from evalkit.samples.embedded import open_embedded
 from evalkit.weights import PACKAGE, SHIPPED, load_weights
@@ -108,8 +109,11 @@ def test_prose_is_less_surprising_than_shuffled_words_and_those_than_letters(lm,
 
 def test_prose_lm_has_the_bits_per_byte_of_its_card(lm, heldout_prose):
     card = json.loads((PACKAGE / SHIPPED["prose_lm"].card).read_text())["heldout"]
-    # CPython's topics differ a little between versions, and the held-out pieces with them.
-    assert bits_per_byte(lm, heldout_prose) == pytest.approx(card["bits_per_byte"], abs=0.05)
+    # CPython's topics differ a little between versions, and the held-out pieces with them (1.68 with 3.11.2, 1.74 with
+    # 3.11.7): the card's number has to lie where these pieces' own interval reaches, or close to it.
+    found = corpus_bits_per_byte(rows(lm, heldout_prose, 32))
+    assert found.low - 0.05 < card["bits_per_byte"] < found.high + 0.05
+    assert found.high - found.low < 0.15
 
 
 @pytest.mark.parametrize("extractor", [CharNgrams, ProseLM, ProseStates])

@@ -16,6 +16,10 @@ from evalkit.cli import run
 os.environ.setdefault("EVALKIT_OFFLINE", "1")
 
 
+# Stand-ins with fixtures and assertions, which some files load as a plugin.
+pytest.register_assert_rewrite("tests.externals")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The file that runs the main job first: begun last, it would be all that one of two processes still does."""
     items.sort(key=lambda item: item.path.name != "test_line.py")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from evalkit.samples._set import ListedSet, loaded
+from evalkit.samples.arrays import from_images
 from evalkit.samples.embedded import open_embedded
 from evalkit.types import Sample
 from generators import BUILTIN
@@ -122,3 +123,12 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
     text = str(error.value)
     assert text and "\n" not in text
     return text
+
+
+def shaded(n: int = 64, shape: tuple[int, int] = (8, 8), colour: bool = False) -> ListedSet:
+    """Images that are bright or dark, with prompts that say so."""
+    rng = np.random.default_rng(0)
+    bright = rng.random(n) < 0.5
+    pixels = np.where(bright, 200, 40)[:, None, None, None] + rng.integers(-30, 30, (n, *shape, 3))
+    pixels = pixels if colour else pixels[..., :1].repeat(3, 3)
+    return from_images(pixels.astype(np.uint8), conditions=[f"very {'bright' if b else 'dark'} indeed" for b in bright])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -17,13 +16,14 @@ import click
 
 from . import __version__
 from .errors import EvalkitError, ExitCode
+from .interrupts import Terminated, heed
 from .options import Run, common, controls_of, scoring
 from .weights_commands import weights
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with the exit code that says what happened."""
-    signal.signal(signal.SIGTERM, _terminate)
+    heed()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
         return _fail(error.format_message(), ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return _fail(f"interrupted; {KEPT}", ExitCode.SIGINT)
-    except _Terminated:
+    except Terminated:
         return _fail(f"terminated; {KEPT}", ExitCode.SIGTERM)
     except SystemExit:
         # click's answer to a pipe whose reader has left, with a 1 that would read as a failed gate.
@@ -56,14 +56,6 @@ def run(arguments: list[str]) -> int:
 
 
 KEPT = "what was finished is kept; the same command goes on from there"
-
-
-class _Terminated(BaseException):
-    pass
-
-
-def _terminate(*_: Any) -> None:
-    raise _Terminated
 
 
 def _fail(message: str, code: ExitCode) -> int:

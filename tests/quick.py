@@ -15,6 +15,7 @@ from evalkit.samples.arrays import from_images
 from evalkit.samples.embedded import open_embedded
 from evalkit.types import Sample
 from generators import BUILTIN
+from generators._images import read_images, study
 
 # Enough training to tell seeds apart, not enough to be good.
 QUICK = {
@@ -132,3 +133,12 @@ def shaded(n: int = 64, shape: tuple[int, int] = (8, 8), colour: bool = False) -
     pixels = np.where(bright, 200, 40)[:, None, None, None] + rng.integers(-30, 30, (n, *shape, 3))
     pixels = pixels if colour else pixels[..., :1].repeat(3, 3)
     return from_images(pixels.astype(np.uint8), conditions=[f"very {'bright' if b else 'dark'} indeed" for b in bright])
+
+
+@lru_cache
+def captioned_digits():
+    """Pixels, look and labels of the digits that captions are written of."""
+    data = data_for("captioner")
+    pixels = read_images(data, "test")
+    look, labels = study(pixels, data, "test")
+    return pixels, look, labels.tolist()

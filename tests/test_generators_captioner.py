@@ -15,10 +15,15 @@ from generators._captions import (
 )
 from generators.captioner import Captioner, Lesson, numbered, padded
 
-from .quick import data_for, drawn, image_set, make_from, shaded
+from .quick import captioned_digits, data_for, drawn, image_set, make_from, shaded
 from .test_generators_captions import BARS
 
 # ---------------------------------------------------------------------------------------------- captioner
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return captioned_digits()
 
 
 def test_captions_as_numbers_by_hand() -> None:

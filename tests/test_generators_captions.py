@@ -26,11 +26,11 @@ from generators._captions import (
     slant_of,
     thickness_of,
 )
-from generators._images import read_images, study
+from generators._images import study
 from generators._training import LastGood
 from generators.text_to_image import TextToImage
 
-from .quick import data_for, drawn, fitted, make, make_from, one_line, shaded
+from .quick import captioned_digits, data_for, drawn, fitted, make, make_from, one_line, shaded
 
 SIDE = 16
 
@@ -49,10 +49,7 @@ BARS = {(w, lean): bar(w, lean) for w in (1, 2, 4) for lean in (-0.5, 0.0, 0.5)}
 
 @pytest.fixture(scope="module")
 def digits():
-    data = data_for("captioner")
-    pixels = read_images(data, "test")
-    look, labels = study(pixels, data, "test")
-    return pixels, look, labels.tolist()
+    return captioned_digits()
 
 
 # ---------------------------------------------------------------------------------------------- facts

@@ -26,6 +26,7 @@ MAY: dict[str, set[str] | None] = {
     "weights": BASE | {"assets", "cache", "downloads"},
     "weights_commands": BASE | {"progress", "records", "weights"},
     "progress": BASE,
+    "interrupts": set(),
     "settings": BASE,
     "suite": BASE,
     "records": BASE | {"cache"},

@@ -76,7 +76,7 @@ MAY: dict[str, set[str] | None] = {
     "cli": None,
     "__main__": None,
 }
-WING_MAY = {"detectors": BASE | {"extractors"}, "generators": BASE, "reports": BASE}
+WING_MAY = {"detectors": BASE | {"assets", "extractors", "weights"}, "generators": BASE, "reports": BASE}
 FORBIDDEN_IN = {"reports": ("torch", "numpy", "PIL", "scipy", "sklearn", "pandas")}
 
 

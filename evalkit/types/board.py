@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .line import Excluded, Modality, Role
 from .metrics import Better
@@ -182,3 +182,20 @@ class Leaderboard:
     records: tuple[RunRecord, ...]
     provenance: Mapping[str, str]
     schema: str = "evalkit.leaderboard/1"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one protocol found of detectors or sets: sentences first, then exhibits; `data` is the same as plain JSON.
+
+    `schema` names the protocol, such as `evalkit.matrix/1`; `data` holds every number with interval and n.
+    """
+
+    schema: str
+    title: str
+    findings: tuple[str, ...]
+    exhibits: tuple[Exhibit, ...]
+    data: Mapping[str, Any]
+    provenance: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    excluded: tuple[tuple[str, Excluded], ...] = ()

@@ -239,6 +239,56 @@ class Differentiable(Protocol):
 
 
 @runtime_checkable
+class Mapped(Protocol):
+    """A detector that says where it looked: `score_map` of one prepared batch, float32 [B, h, w], log-odds of fake.
+
+    `localises` is True only where it was trained on masks; otherwise a map is what the score is made of, no location.
+    """
+
+    @property
+    def localises(self) -> bool: ...
+    def score_map(self, batch: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A detector whose training can go on where it was cut off: it keeps its state in this folder while it learns."""
+
+    def keep_in(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class Published(Protocol):
+    """A detector whose weights others published: nothing is fitted, `obtain` finds or fetches the recorded file.
+
+    `licence` is that of the weights. `obtain` raises RunFailed, one line, when they are neither here nor to be had.
+    """
+
+    @property
+    def licence(self) -> str: ...
+    def obtain(self) -> None: ...
+
+
+@runtime_checkable
+class Reconstructor(Protocol):
+    """A generator that can draw an image again: uint8 images [B, H, W, 3] -> float32 [B, 3, H, W] in 0..255.
+
+    The same images give the same result: no chance is involved.
+    """
+
+    def reconstruct(self, images: npt.NDArray[np.uint8]) -> Tensor: ...
+
+
+@runtime_checkable
+class Reconstructing(Protocol):
+    """A detector that reads what a generator cannot draw again; `reconstructor_name` is the generator it asks for."""
+
+    @property
+    def reconstructor_name(self) -> str: ...
+    def take_reconstructor(self, reconstructor: Reconstructor) -> None: ...
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """A fitted generator that can be trained further on other samples of its modality."""
 

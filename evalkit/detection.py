@@ -11,13 +11,23 @@ from typing import Any
 
 from . import registry
 from .cache import beside, digest_of
-from .errors import BadSource, EvalkitError
+from .errors import BadSource, EvalkitError, UnknownName, UsageError
 from .hardware import one_thread
 from .measurement import Bench, measure
 from .samples import ListedSet, halves
-from .types import Detector, Features, SampleSet
+from .types import (
+    Detector,
+    Features,
+    Published,
+    Reconstructing,
+    Reconstructor,
+    Resumable,
+    SampleSet,
+)
 
 HALVES = "fitted on half of each set by content, tested on the other half"
+PUBLISHED = "published weights, nothing fitted"
+CARD, RECONSTRUCTOR = "card.json", "reconstructor"
 
 
 @dataclass(frozen=True)
@@ -43,32 +53,84 @@ class Judge:
 
 
 def fitted(name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Bench) -> Detector:
-    """The detector `name` fitted to tell `fake` from `real`: found again by content, trained otherwise."""
+    """The detector `name` fitted to tell `fake` from `real`: found again by content, trained otherwise.
+
+    A published detector is not fitted: it comes with its weights, RunFailed where they cannot be had. One that reads
+    reconstructions is given its generator, trained on half of the real samples.
+    """
     detector: Detector = registry.detectors.get(name)()
+    if isinstance(detector, Published):
+        return _obtained(detector, bench.device)
+    reconstructor = _reconstructor(detector, real, seed, bench)
     folder = bench.cache.folder("models", digest_of("detector", detector.recipe, real.digest, fake.digest, seed))
-    if folder is not None and (folder / "card.json").is_file():
+    if folder is not None and (folder / CARD).is_file():
         try:
             detector.load(folder)
         except EvalkitError:
             shutil.rmtree(folder, ignore_errors=True)
             detector = registry.detectors.get(name)()
+            _hand_over(detector, reconstructor)
         else:
             return detector
+    unfinished = bench.cache.folder("unfinished", digest_of(detector.recipe, real.digest, fake.digest, seed))
+    if isinstance(detector, Resumable) and unfinished is not None:
+        detector.keep_in(unfinished)
     bench.progress.start(f"{name}: learning {fake.name} from {real.name}", 1)
-    # The learned detectors see images of at most 32x32 pixels, or rows.
+    # The learned detectors see small images, crops or rows.
     with one_thread():
         detector.fit(real, fake, seed=seed, device=bench.device)
     bench.progress.finish()
     if folder is not None:
         with beside(folder) as draft:
             detector.save(draft)
+    if unfinished is not None:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return detector
+
+
+def _obtained(detector: Detector, device: str) -> Detector:
+    assert isinstance(detector, Published)
+    detector.obtain()
+    detector.to(device)
+    return detector
+
+
+def _hand_over(detector: Detector, reconstructor: Reconstructor | None) -> None:
+    if isinstance(detector, Reconstructing) and reconstructor is not None:
+        detector.take_reconstructor(reconstructor)
+
+
+def _reconstructor(detector: Detector, real: SampleSet, seed: int, bench: Bench) -> Reconstructor | None:
+    """The generator a detector reads reconstructions of, trained on half of the reals and handed over; found again."""
+    if not isinstance(detector, Reconstructing):
+        return None
+    name = detector.reconstructor_name
+    generator: Any = registry.generators.get(name)()
+    shown = halves(real)[0]
+    folder = bench.cache.folder("models", digest_of("reconstructor", generator.recipe, shown.digest, seed))
+    if folder is not None and (folder / CARD).is_file():
+        generator.load(folder)
+    else:
+        with one_thread():
+            generator.fit(shown, seed=seed, device=bench.device, progress=bench.progress)
+        if folder is not None:
+            with beside(folder) as draft:
+                generator.save(draft)
+    generator.to(bench.device)
+    detector.take_reconstructor(generator)
+    return generator  # type: ignore[no-any-return]
 
 
 def judge(
     name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Bench, lesson: Lesson | None = None
 ) -> Judge:
     """Fit `name` on the lesson and score both sets; without a lesson, fit on half of each set and score the rest."""
+    if isinstance(registry.detectors.get(name)(), Published):
+        # Nothing is learnt from either set, so all of both is judged.
+        detector = fitted(name, real, fake, seed=seed, bench=bench)
+        facts = {"rule": PUBLISHED, "weights": detector.digest, "trained_on": detector.trained_on}
+        return Judge(detector, rows(detector, real, bench), rows(detector, fake, bench), facts)
+    about: dict[str, Any]
     if lesson is None:
         # The planned counts, not the found ones: where copies straddle the cut a few samples less are learned from.
         about = {"rule": HALVES, "seed": seed, "n_real": -(-len(real) // 2), "n_fake": -(-len(fake) // 2)}
@@ -101,17 +163,40 @@ def cross_rows(judges: Mapping[str, Judge], bench: Bench) -> dict[tuple[str, str
     return table
 
 
-def load_detector(folder: Path) -> Detector:
-    """A fitted detector from its model folder; BadSource when the folder is not one."""
+def load_detector(place: Path | str, *, device: str = "cpu") -> Detector:
+    """A fitted detector from its model folder, or a published one by its name.
+
+    Raises BadSource when the place is no detector folder, UnknownName when it is neither a folder nor a name,
+    UsageError for the name of a detector that has to be trained, RunFailed when published weights cannot be had.
+    """
+    folder = Path(place)
+    if not folder.is_dir() and str(place) in registry.detectors:
+        detector: Detector = registry.detectors.get(str(place))()
+        if not isinstance(detector, Published):
+            raise UsageError(
+                f"the detector {place!s} has to be trained first: evalkit train detector {place!s} --real SOURCE"
+                " --fake SOURCE --out DIR, then give DIR"
+            )
+        return _obtained(detector, device)
+    if not folder.exists() and folder.name == str(place):
+        raise UnknownName("detector (neither a model folder nor the name of a published one)", str(place), _published())
     try:
-        name = json.loads((folder / "card.json").read_text("utf-8"))["name"]
+        name = str(json.loads((folder / CARD).read_text("utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadSource(
             f"{folder} is not a detector folder (card.json: {error}); see `evalkit train detector`"
         ) from error
-    detector: Detector = registry.detectors.get(str(name))()
+    detector = registry.detectors.get(name)()
+    if isinstance(detector, Reconstructing):
+        generator: Any = registry.generators.get(detector.reconstructor_name)()
+        generator.load(folder / RECONSTRUCTOR)
+        detector.take_reconstructor(generator)
     detector.load(folder)
     return detector
+
+
+def _published() -> list[str]:
+    return [listing.name for listing in registry.detectors.listings() if "licence" in listing.facts]
 
 
 def pooled(samples: Sequence[SampleSet]) -> SampleSet:

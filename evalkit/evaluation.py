@@ -260,7 +260,7 @@ def _inputs(task: Task, sides: Sides, device: str) -> tuple[dict[str, Any], dict
         judge = sides.judges[str(task.instrument)]
         if isinstance(judge, EvalkitError):
             raise UsageError(str(judge)) from judge
-        views = {"real": judge.real, "fake": judge.fake}
+        views = {"real": judge.real.head(task.metric.reads), "fake": judge.fake.head(task.metric.reads)}
         terms["instrument"] = judge.detector.recipe
         terms["fitted"] = dict(judge.fitted_on)
     else:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import registry
 from .cache import beside
 from .errors import BadSetting, UnwritableOutput
 from .records import dumps, to_json, write_record, write_text
-from .types import Detector, Generator, Leaderboard, RunRecord
+from .types import Detector, Generator, Leaderboard, RunRecord, Study
 
 OURS = {"index.html": "html", "leaderboard.json": "json", "leaderboard.csv": "csv", "leaderboard.md": "markdown"}
-MODEL_FILES = ("model.safetensors", "card.json")
+MODEL_FILES = ("model.safetensors", "card.json", "reconstructor")
 BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html", ".xml": "junit"}
+STUDY_BY_SUFFIX = {".json": "study_json", ".csv": "study_csv", ".md": "study_markdown", ".html": "study_html"}
+STUDY_FILES = ("index.html", "study.json", "study.csv", "study.md")
 
 
 class ReportFolder:
@@ -75,11 +77,11 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def check_outputs(files: Sequence[Path]) -> None:
+def check_outputs(files: Sequence[Path], formats: Mapping[str, str] = BY_SUFFIX) -> None:
     """Refuse, before any work, an output whose suffix names no format or whose folder does not exist."""
     for file in files:
-        if file.suffix not in BY_SUFFIX:
-            raise BadSetting(f"-o {file}: the suffix picks the format; expected one of {' '.join(BY_SUFFIX)}")
+        if file.suffix not in formats:
+            raise BadSetting(f"-o {file}: the suffix picks the format; expected one of {' '.join(formats)}")
         if not file.parent.is_dir():
             raise UnwritableOutput(f"-o {file}: the folder {file.parent} does not exist; make it first")
         if file.is_dir():
@@ -91,6 +93,25 @@ def write_outputs(record: RunRecord, board: Leaderboard, files: Sequence[Path]) 
     for file in files:
         text = dumps(to_json(record)) if file.suffix == ".json" else registry.reports.get(BY_SUFFIX[file.suffix])(board)
         write_text(file, text)
+
+
+def check_study_outputs(files: Sequence[Path], folder: Path | None = None) -> None:
+    """Refuse, before any work, files that no study can be written to, and a folder that holds other things."""
+    check_outputs(files, STUDY_BY_SUFFIX)
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UnwritableOutput(f"{folder} is a file; give a folder with --out")
+    strangers = [p.name for p in folder.iterdir() if p.name not in STUDY_FILES] if folder.is_dir() else []
+    if strangers:
+        raise UnwritableOutput(f"{folder} holds other things ({strangers[0]!r}); give a new or empty folder with --out")
+
+
+def write_study(study: Study, files: Sequence[Path] = (), folder: Path | None = None) -> None:
+    """Write a study to files, whose suffixes pick the format, and as page, JSON, CSV and Markdown into a folder."""
+    inside = [] if folder is None else [folder / name for name in STUDY_FILES]
+    for file in (*files, *inside):
+        write_text(file, registry.reports.get(STUDY_BY_SUFFIX[file.suffix])(study))
 
 
 def publish_model(model: Generator | Detector, folder: Path) -> None:

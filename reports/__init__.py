@@ -8,4 +8,8 @@ BUILTIN: dict[str, str] = {
     "csv": "reports.as_csv:render",
     "markdown": "reports.markdown:render",
     "junit": "reports.junit:render",
+    "study_html": "reports.study:as_html",
+    "study_json": "reports.study:as_json",
+    "study_csv": "reports.study:as_csv",
+    "study_markdown": "reports.study:as_markdown",
 }

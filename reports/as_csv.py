@@ -31,13 +31,13 @@ def render(board: Leaderboard) -> str:
             for column, raw in zip(comparison.columns, row.cells, strict=True):
                 cell = settled(raw)
                 level = known.get((comparison.modality, row.name, column.name, column.protocol))
-                texts = map(_safe, (comparison.modality, row.name, row.role, column.name))
+                texts = map(safe, (comparison.modality, row.name, row.role, column.name))
                 numbers = (cell.value, cell.low, cell.high, level if cell.low is not None else None)
                 sides = (column.n.get("real"), column.n.get("fake"))
                 flags = ("true" if cell.best else "false", "true" if cell.tied else "false")
-                last = map(_safe, (column.protocol, cell.why))
+                last = map(safe, (column.protocol, cell.why))
                 writer.writerow(
-                    [*texts, *map(_number, numbers), column.better, *sides, _safe(column.interval), *flags, *last]
+                    [*texts, *map(_number, numbers), column.better, *sides, safe(column.interval), *flags, *last]
                 )
     return out.getvalue()
 
@@ -46,5 +46,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """The text as a spreadsheet takes it for text: one that begins like a formula gets a leading apostrophe."""
     return ("'" if text.startswith(_FORMULA) else "") + visible(text)

@@ -29,8 +29,8 @@ def render(board: Leaderboard) -> str:
 
     The page carries its style, script and pictures; its Content-Security-Policy allows those and nothing else.
     """
-    style, script = (_asset(name) for name in ("style.css", "report.js"))
-    page = _environment().get_template("report.html.j2")
+    style, script = style_and_script()
+    page = environment().get_template("report.html.j2")
     return page.render(
         board=board,
         style=Markup(style),
@@ -52,6 +52,11 @@ def policy(style: str, script: str) -> str:
     return "; ".join(f"{key} {value}" for key, value in sources.items())
 
 
+def style_and_script() -> tuple[str, str]:
+    """The style sheet and the script that every page carries."""
+    return _asset("style.css"), _asset("report.js")
+
+
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
@@ -61,8 +66,9 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates with every filter and function they use; any text is escaped."""
+    made = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -70,8 +76,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"brief": brief, "cut": shorten, "soft": soft, "short_digest": short_digest}
-    environment.globals |= {
+    made.filters |= {"brief": brief, "cut": shorten, "soft": soft, "short_digest": short_digest}
+    made.globals |= {
         "modalities": MODALITIES,
         "interval_words": interval_words,
         "lay_out": lay_out,
@@ -84,7 +90,7 @@ def _environment() -> Environment:
         "is_command": lambda key: "command" in key.lower() or "reproduce" in key.lower(),
         "svg": svg,
     }
-    return environment
+    return made
 
 
 def _seen(value: object) -> object:

@@ -48,7 +48,8 @@ def page(leaderboard: Leaderboard) -> Node:
 
 
 def test_doors_lead_to_renderers() -> None:
-    assert set(BUILTIN) == {"html", "json", "csv", "markdown", "junit"}
+    studies = {"study_html", "study_json", "study_csv", "study_markdown"}
+    assert set(BUILTIN) == {"html", "json", "csv", "markdown", "junit"} | studies
     for door in BUILTIN.values():
         module, _, name = door.partition(":")
         assert callable(getattr(import_module(module), name))

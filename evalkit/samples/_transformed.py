@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     Change = Callable[["npt.NDArray[np.uint8]", int], "npt.NDArray[np.uint8]"]
 
 
-def transformed(samples: SampleSet, change: Change, recipe: str, *, name: str | None = None, seed: int = 0) -> ListedSet:
+def transformed(
+    samples: SampleSet, change: Change, recipe: str, *, name: str | None = None, seed: int = 0
+) -> ListedSet:
     """The images of `samples`, each through `change(image, seed)`: uint8 [H, W, 3] in and out, when it is loaded.
 
     The seed of a sample is made of `seed` and its content, so the same image is changed the same way in any set. The

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from .judges import Critic
+
     Media: TypeAlias = "npt.NDArray[np.uint8] | str"
 
 Modality: TypeAlias = Literal["image", "text"]
@@ -41,6 +43,10 @@ class MediaFacts:
 
     format: PNG, JPEG, ...; mode: Pillow's (RGB, RGBA, L, P, I;16, CMYK, ...); quality: of a JPEG, estimated from its
     luminance table, 1 to 100; orientation: the EXIF tag, 1 = upright; profile: whether an ICC profile is embedded.
+
+    Of the container alone, and so no part of what makes two headers equal: bytes of the file; of a JPEG subsampling
+    (4:4:4, 4:2:0, grey, ...), progressive, and tables, the first 12 hex digits of the sha256 of its quantisation
+    tables; exif and camera, whether there is EXIF and the make it names; chunks, the names of the metadata it carries.
     """
 
     format: str
@@ -51,6 +57,13 @@ class MediaFacts:
     quality: int | None = None
     orientation: int = 1
     profile: bool = False
+    bytes: int | None = field(default=None, compare=False)
+    subsampling: str | None = field(default=None, compare=False)
+    progressive: bool = field(default=False, compare=False)
+    tables: str | None = field(default=None, compare=False)
+    exif: bool = field(default=False, compare=False)
+    camera: str = field(default="", compare=False)
+    chunks: tuple[str, ...] = field(default=(), compare=False)
 
 
 @runtime_checkable
@@ -116,25 +129,6 @@ class Unrounded(Protocol):
     """
 
     def batch_of(self, images: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class Detector(Extractor, Protocol):
-    """A judge: an instrument whose row is [P(fake)]; between the two thresholds its verdict is *uncertain*.
-
-    `recipe` is the digest of architecture and settings before fitting; `digest` covers the fitted weights too.
-    `save` writes `model.safetensors` and `card.json` into a folder, `load` reads them back.
-    """
-
-    @property
-    def recipe(self) -> str: ...
-    @property
-    def threshold(self) -> tuple[float, float]: ...
-    @property
-    def trained_on(self) -> str: ...
-    def fit(self, real: SampleSet, fake: SampleSet, *, seed: int, device: str = "cpu") -> None: ...
-    def save(self, folder: Path) -> None: ...
-    def load(self, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -213,79 +207,11 @@ class Given(Protocol):
     def sample_given(self, inputs: SampleSet, seed: int) -> Iterator[Batch]: ...
 
 
-class Critic(Protocol):
-    """A detector that a generator is trained against: what it says has gradients, and it learns on the way.
-
-    `watch` uint8 images [N, H, W, 3] of the model as it is now, and learn to tell them from real ones. Called with
-    float images [B, 3, H, W] in 0..255 it gives the log-odds of fake [B].
-    """
-
-    def watch(self, images: npt.NDArray[np.uint8]) -> None: ...
-    def __call__(self, images: Tensor) -> Tensor: ...
-
-
 @runtime_checkable
 class Criticised(Protocol):
     """A generator whose training can take a detector as an extra critic, named by its control `critic`."""
 
     def take_critic(self, critic: Critic) -> None: ...
-
-
-@runtime_checkable
-class Differentiable(Protocol):
-    """A detector whose log-odds of fake [B] have gradients in its images, float [B, 3, H, W] in 0..255."""
-
-    def log_odds(self, images: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class Mapped(Protocol):
-    """A detector that says where it looked: `score_map` of one prepared batch, float32 [B, h, w], log-odds of fake.
-
-    `localises` is True only where it was trained on masks; otherwise a map is what the score is made of, no location.
-    """
-
-    @property
-    def localises(self) -> bool: ...
-    def score_map(self, batch: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """A detector whose training can go on where it was cut off: it keeps its state in this folder while it learns."""
-
-    def keep_in(self, folder: Path) -> None: ...
-
-
-@runtime_checkable
-class Published(Protocol):
-    """A detector whose weights others published: nothing is fitted, `obtain` finds or fetches the recorded file.
-
-    `licence` is that of the weights. `obtain` raises RunFailed, one line, when they are neither here nor to be had.
-    """
-
-    @property
-    def licence(self) -> str: ...
-    def obtain(self) -> None: ...
-
-
-@runtime_checkable
-class Reconstructor(Protocol):
-    """A generator that can draw an image again: uint8 images [B, H, W, 3] -> float32 [B, 3, H, W] in 0..255.
-
-    The same images give the same result: no chance is involved.
-    """
-
-    def reconstruct(self, images: npt.NDArray[np.uint8]) -> Tensor: ...
-
-
-@runtime_checkable
-class Reconstructing(Protocol):
-    """A detector that reads what a generator cannot draw again; `reconstructor_name` is the generator it asks for."""
-
-    @property
-    def reconstructor_name(self) -> str: ...
-    def take_reconstructor(self, reconstructor: Reconstructor) -> None: ...
 
 
 @runtime_checkable

@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 
 FEWEST = 10
 
+# Origins of fakes are held apart from here on; of two, setting one aside would leave one to learn from.
+FEWEST_ORIGINS = 3
+
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Prepared samples, real ones first; `is_fake` says which, 0 or 1; `words` says where they came from."""
+    """Prepared samples, real ones first; `is_fake` says which, 0 or 1; `words` says where they came from.
+
+    digests and groups: of each sample, its content and its label, slice or (of pooled sets) its set.
+    """
 
     prepared: list[Tensor]
     is_fake: npt.NDArray[np.int64]
     words: str
+    digests: tuple[str, ...] = ()
+    groups: tuple[str | None, ...] = ()
 
 
 def collect(
@@ -38,10 +46,20 @@ def collect(
     Raises ModalityMismatch when a side is of another modality, TooFewSamples below ten readable samples a side.
     """
     sides, words = [], []
+    digests: list[str] = []
+    groups: list[str | None] = []
     for role, samples in (("real", real), ("fake", fake)):
         if samples.modality != modality:
             raise ModalityMismatch(f"detector {name!r} judges {modality}s; the {role} side holds {samples.modality}s")
-        side, unreadable = _prepare_side(prepare, samples)
+        side, unreadable = [], 0
+        for sample in samples:
+            try:
+                side.append(prepare(sample.load()))
+            except UnreadableSample:
+                unreadable += 1
+            else:
+                digests.append(sample.digest)
+                groups.append(sample.group)
         if len(side) < FEWEST:
             raise TooFewSamples(
                 f"detector {name!r} learns from at least {FEWEST} {role} samples; {samples.name!r} has {len(side)}"
@@ -50,17 +68,7 @@ def collect(
         words.append(f"{role} {samples.digest} n={len(side)}{note}")
         sides.append(side)
     truth = np.repeat([0, 1], [len(side) for side in sides])
-    return TrainingSet([*sides[0], *sides[1]], truth, "; ".join(words))
-
-
-def _prepare_side(prepare: Callable[[Media], Tensor], samples: SampleSet) -> tuple[list[Tensor], int]:
-    side, unreadable = [], 0
-    for sample in samples:
-        try:
-            side.append(prepare(sample.load()))
-        except UnreadableSample:
-            unreadable += 1
-    return side, unreadable
+    return TrainingSet([*sides[0], *sides[1]], truth, "; ".join(words), tuple(digests), tuple(groups))
 
 
 def folds(is_fake: npt.NDArray[np.int64], k: int, seed: int) -> npt.NDArray[np.int64]:
@@ -71,6 +79,59 @@ def folds(is_fake: npt.NDArray[np.int64], k: int, seed: int) -> npt.NDArray[np.i
         where = np.flatnonzero(is_fake == label)
         fold[rng.permutation(where)] = np.arange(len(where)) % k
     return fold
+
+
+def grouped_folds(data: TrainingSet, k: int, seed: int) -> npt.NDArray[np.int64]:
+    """A fold number 0..k-1 for each sample, shuffled and even where it can be; equal content is never in two folds.
+
+    Fakes of one origin stay together where the fake side has at least three, so that what is set aside comes from
+    generators the network has not seen. A group is an origin where no real sample has it: the two sides share labels
+    (the digit 7), and a label set aside on one side only would itself tell real from fake.
+    Raises TooFewSamples when a side has fewer than k different samples.
+    """
+    # Where copies tie the origins together until a fold has none, content alone decides.
+    fakes = {g for g, f in zip(data.groups, data.is_fake, strict=True) if f and g is not None}
+    origins = fakes - {g for g, f in zip(data.groups, data.is_fake, strict=True) if not f}
+    for whole in [origins, set[str]()] if len(origins) >= FEWEST_ORIGINS else [set[str]()]:
+        fold = _spread(data, whole, k, seed)
+        if all(set(fold[data.is_fake == side]) == set(range(k)) for side in (0, 1)):
+            return fold
+    raise TooFewSamples(f"{k} parts without a copy in common need {k} different samples a side; these sets have fewer")
+
+
+def _spread(data: TrainingSet, whole: set[str], k: int, seed: int) -> npt.NDArray[np.int64]:
+    """Units that must stay together, largest first, each to the fold that has least of its side."""
+    unit = _units(data, whole)
+    rng = np.random.RandomState(seed)
+    members: dict[int, list[int]] = {}
+    for i in rng.permutation(len(unit)):
+        members.setdefault(unit[i], []).append(i)
+    count = np.zeros((k, 2), dtype=np.int64)
+    fold = np.zeros(len(unit), dtype=np.int64)
+    for inside in sorted(members.values(), key=len, reverse=True):
+        have = np.bincount(data.is_fake[inside], minlength=2)
+        main = int(have.argmax())
+        chosen = min(range(k), key=lambda j: (count[j, main], count[j].sum()))
+        fold[inside] = chosen
+        count[chosen] += have
+    return fold
+
+
+def _units(data: TrainingSet, whole: set[str]) -> list[int]:
+    """The number of the unit of each sample: joined by content, and fakes by an origin in `whole`."""
+    parent = list(range(len(data.is_fake)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, (digest, group, fake) in enumerate(zip(data.digests, data.groups, data.is_fake, strict=True)):
+        keys = [("content", digest)] + ([("origin", str(group))] if fake and group in whole else [])
+        for key in keys:
+            parent[root(i)] = root(first.setdefault(key, i))
+    return [root(i) for i in range(len(parent))]
 
 
 def balanced_weights(is_fake: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

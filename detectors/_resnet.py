@@ -68,8 +68,8 @@ class ResNet(nn.Module):
     """Log-odds [B] from images [B, C, H, W]: stem, stages `layer1`, `layer2`, ..., mean over places, `fc`.
 
     blocks: how many in each stage, at most four. stem: (kernel, stride) of the first convolution. pool: whether the
-    3x3 max pooling of stride 2 follows it. width: channels of the first stage; doubled at each next, which halves the
-    side. channels: of the input. Weights have torchvision's names and, at the defaults, its shapes.
+    3x3 max pooling of `pool_stride` follows it. width: channels of the first stage; doubled at each next, which halves
+    the side. channels: of the input. Weights have torchvision's names and, at the defaults, its shapes.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class ResNet(nn.Module):
         *,
         stem: tuple[int, int] = (7, 2),
         pool: bool = True,
+        pool_stride: int = 2,
         width: int = 64,
         channels: int = 3,
         outputs: int = 1,
@@ -88,7 +89,7 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
+        self.maxpool = nn.MaxPool2d(3, pool_stride, 1) if pool else nn.Identity()
         self.stages = len(blocks)
         have = width
         for stage, count in enumerate(blocks):

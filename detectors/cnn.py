@@ -1,27 +1,29 @@
-"""Judge by eye: a small convolutional network trained from scratch on real and fake images.
+"""Judge by eye: convolutional networks trained from scratch on real and fake images, small ones or ResNet-18.
 
-Every image is area-averaged to one small side, chosen from the training images: the median shorter side of the first
-hundred of each set, at least 8 and at most 32. Three networks are trained, each without a third of the samples; that
-third chooses the epoch and calibrates the score, so that P(fake) is learnt from samples the network did not see. The
-judge is the mean of the three probabilities.
+The median shorter side of the first hundred training images of each set decides. To 32 pixels every image is
+area-averaged to that side, at least 8. Above, nothing is resized: ResNet-18 by the recipe of CNNDetection (Wang et al.
+2020) learns from crops of at most 64 pixels after blur and JPEG with probability 0.5 each, and judges the mean of five
+(`_network`). It starts from the weights of He et al. 2015, not from ImageNet's, and learns for minutes of one CPU
+thread (`CROPPED`): a few hundred images teach it little.
+
+Three networks are trained, each without a third of the samples; that third chooses the epoch and calibrates the score,
+so that P(fake) is learnt from samples the network did not see. The small judge is the mean of their probabilities.
 
 Images of at most 16 pixels are drawings more than textures: which grey level stands at which place is what gives a fake
 away. There the networks read grey levels as channels and weigh every place by itself, and the training images are
-neither shifted nor mirrored. Larger images are mirrored, shifted and pooled, so that a flaw counts wherever it is.
+neither shifted nor mirrored. Those up to 32 are mirrored, shifted and pooled, so that a flaw counts wherever it is.
 
-What it cannot see: detail finer than its side. `spectrum` reads that.
+`cnn:adversarial` learns from images moved by a one-step attack with a random start, 4 of 255 grey levels (Wong et al.
+2020): it resists small attacks, and pays with some of its power on clean images.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import astuple, dataclass
-from itertools import islice
+from dataclasses import astuple, dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,23 +31,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evalkit.errors import UnreadableSample
+from evalkit.errors import UnknownName
 from evalkit.extractors.area import area_average, image_of
 from evalkit.types import SampleSet
 
-from ._calibrate import platt
-from ._fit import balanced_weights, collect, folds, seeded
-from ._judge import Judge
+from ._augment import Augmentation
+from ._fit import TrainingSet, balanced_weights, collect, folds
+from ._network import NETWORKS, CropJudge, Crops, Effort, Plans
+from ._resnet import initialise, resnet18
+from ._training import Lesson, Schedule
 
 if TYPE_CHECKING:
     from evalkit.types import Media
 
-NETWORKS = 3
 SMALLEST, LARGEST = 8, 32
 WIDTH = 24
 LEVELS = 17
 BATCH, DECAY = 64, 0.02
 EPOCHS, FEWEST_EPOCHS = 30, 4
+ADVERSARIAL, EPSILON = "adversarial", 4.0
+
+# Above 32 pixels: crops that one CPU thread can learn from in minutes.
+CROPPED = Plans(Crops(32, 64), Effort(2_000, 2, 40), Schedule(0, 32, 1e-3, 0.02), Augmentation(blur=0.5, jpeg=0.5))
 
 
 @dataclass(frozen=True)
@@ -121,120 +128,129 @@ def _stage(channels_in: int, channels_out: int, stride: int) -> tuple[nn.Module,
     return nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
 
 
-class CNN(Judge):
-    """Three small convolutional networks, cross-fitted and calibrated, on images averaged to at most 32 x 32."""
+class CNN(CropJudge):
+    """Three convolutional networks, cross-fitted and calibrated: small ones to 32 pixels a side, ResNet-18 above."""
 
     name = "cnn"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     modality: ClassVar[Literal["image"]] = "image"
+    plans = CROPPED
     settings: ClassVar[Mapping[str, object]] = MappingProxyType(
         {
             "networks": NETWORKS,
             "sides": (SMALLEST, LARGEST),
             "width": WIDTH,
             "training": (BATCH, DECAY, EPOCHS, FEWEST_EPOCHS),
-            "plans": tuple(astuple(plan) for plan in PLANS),
+            "small": tuple(astuple(plan) for plan in PLANS),
+            "large": CROPPED.settings,
         }
     )
 
-    def __init__(self) -> None:
+    def __init__(self, variant: str = "") -> None:
+        """variant: "adversarial" trains on images under a one-step attack of 4/255. Raises UnknownName."""
         super().__init__()
-        self._networks: list[SmallCNN] = []
+        if variant not in ("", ADVERSARIAL):
+            raise UnknownName("variant of cnn", variant, [ADVERSARIAL])
+        self._attack = EPSILON if variant else 0.0
+        if variant:
+            # What `name` and `settings` of the class say of every other cnn; a variant is another detector.
+            vars(self).update(name=f"{self.name}:{variant}", settings={**self.settings, "attack": EPSILON})
 
     def prepare(self, sample: Media) -> Tensor:
-        """float32 [3, S, S] in [-1, 1], S the side chosen when the judge was fitted."""
+        """To 32 pixels: float32 [3, S, S] in [-1, 1], S the side chosen at fit. Above: uint8 [views, 3, S, S]."""
         self._fitted()
+        if not self._is_small:
+            return super().prepare(sample)
         return _sized(image_of(sample, f"detector {self.name!r}"), self._facts["side"])
 
     @torch.no_grad()
     def __call__(self, batch: Tensor) -> Tensor:
         calibration = self._fitted()["calibration"]
-        log_odds = torch.stack([network(batch) for network in self._networks], dim=1)
-        return torch.sigmoid(log_odds * calibration[:, 0] + calibration[:, 1]).mean(dim=1, keepdim=True)
+        if not self._is_small:
+            return super().__call__(batch)
+        return torch.sigmoid(self._found(batch) * calibration[:, 0] + calibration[:, 1]).mean(dim=1, keepdim=True)
 
     def log_odds(self, images: Tensor) -> Tensor:
-        """Log-odds of fake [B] of float images [B, 3, H, W] in 0..255, calibrated, with gradients in the images."""
-        calibration = self._fitted()["calibration"]
+        """Log-odds of fake [B] of float images [B, 3, H, W] in 0..255, calibrated, with gradients in the images.
+
+        Of small networks it is the mean of their log-odds, where the row is the mean of their probabilities; they
+        agree on the side of 0.5 wherever the networks do.
+        """
+        self._fitted()
+        if not self._is_small:
+            return super().log_odds(images)
         side = self._facts["side"]
         # The area average of `prepare`, as an operation that has gradients.
         x = F.adaptive_avg_pool2d(images, side) if images.shape[-2:] != (side, side) else images
-        found = torch.stack([network(x / 127.5 - 1) for network in self._networks], dim=1)
-        return (found * calibration[:, 0] + calibration[:, 1]).mean(dim=1)
+        return self._calibrated(self._found(x / 127.5 - 1), 1)
 
     def fit(self, real: SampleSet, fake: SampleSet, *, seed: int, device: str = "cpu") -> None:
         """Learn from at least ten samples a side; the seed sets folds, first weights, order and augmentation."""
-        side = _choose_side(real, fake)
+        median = self._chosen_side(real, fake)
+        if median > LARGEST:
+            self._fit_crops(self._collected(real, fake), median, seed, device)
+            return
+        side = max(SMALLEST, median)
         data = collect(self.name, self.modality, lambda sample: _sized(image_of(sample, self.name), side), real, fake)
+        self._learn_folds(data, folds(data.is_fake, NETWORKS, seed), {"seed": seed, "side": side}, device)
+
+    @property
+    def _is_small(self) -> bool:
+        return "side" in self._facts
+
+    def _network(self, facts: Mapping[str, Any]) -> nn.Module:
+        if "side" in facts:
+            return SmallCNN(int(facts["side"]))
+        # Under 64 pixels the published stem would leave one place of the map.
+        network = resnet18() if facts["crop"] >= 64 else resnet18(stem=(3, 2), pool=False)
+        initialise(network)
+        return network
+
+    def _schedule(self, learnt: int, facts: Mapping[str, Any]) -> Schedule:
+        if "side" not in facts:
+            return replace(super()._schedule(learnt, facts), attack=self._attack)
+        plan = _plan(int(facts["side"]))
+        epochs = max(FEWEST_EPOCHS, min(EPOCHS, plan.visits // learnt))
+        return Schedule(epochs, BATCH, plan.peak_rate, DECAY, balanced=False, half=False, attack=self._attack)
+
+    def _lesson(
+        self, data: TrainingSet, aside: npt.NDArray[np.bool_], facts: Mapping[str, Any], seed: int, device: str
+    ) -> Lesson:
+        if "side" not in facts:
+            return super()._lesson(data, aside, facts, seed, device)
+        learnt, by_place = torch.from_numpy(~aside).to(device), _plan(int(facts["side"])).by_place
         images = torch.stack(data.prepared).to(device)
-        fold = folds(data.is_fake, NETWORKS, seed)
-        tensors, calibration = {}, []
-        for k in range(NETWORKS):
-            with seeded(seed * NETWORKS + k, device):
-                network, unseen = _train(images, data.is_fake, fold == k, side)
-            tensors.update({f"network{k}.{key}": value for key, value in network.state_dict().items()})
-            found = platt(unseen, data.is_fake[fold == k])
-            calibration.append([found.slope, found.offset])
-        self.to(device)
-        self._learn({**tensors, "calibration": torch.tensor(calibration)}, {"seed": seed, "side": side}, data.words)
+        truth = torch.from_numpy(data.is_fake).float().to(device)
+        weights = torch.from_numpy(balanced_weights(data.is_fake)).float().to(device)
+        x, held = images[learnt], images[~learnt]
+        return Lesson(
+            lambda index, epoch: x[index] if by_place else _augment(x[index]),
+            truth[learnt],
+            weights[learnt],
+            lambda network: _scores(network, held),
+            truth[~learnt],
+            weights[~learnt],
+        )
+
+    def _unseen(
+        self, network: nn.Module, data: TrainingSet, which: npt.NDArray[np.int64], facts: Mapping[str, Any], device: str
+    ) -> Tensor:
+        if "side" not in facts:
+            return super()._unseen(network, data, which, facts, device)
+        return _scores(network, torch.stack([data.prepared[i] for i in which]).to(device))
 
     def _ready(self) -> None:
+        if "side" not in self._facts:
+            super()._ready()
+            return
         side = int(self._facts["side"])
         if self._tensors["calibration"].shape != (NETWORKS, 2) or not SMALLEST <= side <= LARGEST:
             raise ValueError("calibration or side is not this detector's")
-        # Built on meta, so that no first weights are drawn from the caller's random stream.
-        with torch.device("meta"):
-            networks = [SmallCNN(side) for _ in range(NETWORKS)]
-        for k, network in enumerate(networks):
-            prefix = f"network{k}."
-            state = {key.removeprefix(prefix): t for key, t in self._tensors.items() if key.startswith(prefix)}
-            network.load_state_dict(state, assign=True)
-            network.to(self._device).eval().requires_grad_(False)
-        self._networks = networks
-
-
-def _choose_side(real: SampleSet, fake: SampleSet) -> int:
-    """The median shorter side of the first hundred readable images of each set, kept within 8 and 32."""
-    sides = []
-    for samples in (real, fake):
-        for sample in islice(samples, 100):
-            with suppress(UnreadableSample):
-                sides.append(min(image_of(sample.load(), CNN.name).shape[:2]))
-    return int(np.clip(np.median(sides or [SMALLEST]), SMALLEST, LARGEST))
+        self._build()
 
 
 def _sized(image: npt.NDArray[np.uint8], side: int) -> Tensor:
     return torch.from_numpy(area_average(image, side).transpose(2, 0, 1).copy()) / 127.5 - 1
-
-
-def _train(
-    images: Tensor, is_fake: npt.NDArray[np.int64], aside: npt.NDArray[np.bool_], side: int
-) -> tuple[SmallCNN, npt.NDArray[np.float64]]:
-    """A network fitted on the samples not `aside`, at the epoch best for those aside, and its scores of them."""
-    mask = torch.from_numpy(aside).to(images.device)
-    truth = torch.from_numpy(is_fake).float().to(images.device)
-    weights = torch.from_numpy(balanced_weights(is_fake)).float().to(images.device)
-    x, y, w = images[~mask], truth[~mask], weights[~mask]
-    network = SmallCNN(side).to(images.device)
-    plan = network.plan
-    epochs = max(FEWEST_EPOCHS, min(EPOCHS, plan.visits // len(x)))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.peak_rate, weight_decay=DECAY)
-    steps = epochs * math.ceil(len(x) / BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.peak_rate, total_steps=steps)
-    best, kept = math.inf, copy.deepcopy(network)
-    for _ in range(epochs):
-        order = torch.randperm(len(x))
-        for start in range(0, len(x), BATCH):
-            index = order[start : start + BATCH]
-            batch = x[index] if plan.by_place else _augment(x[index])
-            loss = F.binary_cross_entropy_with_logits(network(batch), y[index], w[index])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-        loss_aside = F.binary_cross_entropy_with_logits(_scores(network, images[mask]), truth[mask], weights[mask])
-        if loss_aside.item() < best:
-            best, kept = loss_aside.item(), copy.deepcopy(network)
-    return kept, _scores(kept, images[mask]).double().cpu().numpy()
 
 
 def _augment(batch: Tensor) -> Tensor:
@@ -247,8 +263,6 @@ def _augment(batch: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _scores(network: SmallCNN, images: Tensor) -> Tensor:
+def _scores(network: nn.Module, images: Tensor) -> Tensor:
     network.eval()
-    scores = torch.cat([network(images[i : i + 256]) for i in range(0, len(images), 256)])
-    network.train()
-    return scores
+    return torch.cat([network(images[i : i + 256]) for i in range(0, len(images), 256)])

@@ -15,7 +15,8 @@ class Weights:
     """One weight file. Without a `url` it travels with the package, and `file` is relative to it.
 
     sha256: hex digest of the file's bytes; fewer than 64 digits where only a prefix is published (then the size, where
-    known, is checked too). size: bytes, 0 when unknown. aliases: other names the same file goes by in the hub caches.
+    known, is checked too), empty where nobody published one: such a file is never fetched. size: bytes, 0 when unknown.
+    aliases: other names the same file goes by in the hub caches.
     """
 
     file: str
@@ -46,6 +47,8 @@ class Weights:
     @property
     def pinned(self) -> str:
         """What of the file's content is fixed, in words."""
+        if not self.sha256:
+            return "no digest is published"
         whole = len(self.sha256) == 64
         return f"sha256 {self.sha256}" if whole else f"sha256 {self.sha256}... (only this prefix is published)"
 

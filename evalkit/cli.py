@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .detector_commands import detect, train
 from .errors import EvalkitError, ExitCode
 from .interrupts import Terminated, heed
 from .options import Run, common, controls_of, scoring
@@ -195,59 +196,8 @@ def generate(
     click.echo(str(folder / "set.json"))
 
 
-@evalkit.command()
-@click.argument("kind", type=click.Choice(["generator", "detector"]))
-@click.argument("name")
-@click.option("--data", metavar="SOURCE", help="What a generator learns from.")
-@click.option("--real", metavar="SOURCE", help="Real samples a detector learns from.")
-@click.option("--fake", metavar="SOURCE", multiple=True, help="Generated samples a detector learns from; repeatable.")
-@click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
-@click.option("--from", "start", metavar="DIR", help="Go on from this trained generator (fine-tuning).")
-@click.option("--with-detector", "critic", metavar="NAME", help="Train the generator against this detector too.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder.")
-@common
-def train(
-    kind: str,
-    name: str,
-    data: str | None,
-    real: str | None,
-    fake: tuple[str, ...],
-    controls: tuple[str, ...],
-    start: str | None,
-    critic: str | None,
-    out: Path,
-    **options: Any,
-) -> None:
-    """Train a generator on data, or a detector on real and generated samples; write a model folder."""
-    from . import verbs
-
-    with Run(options) as run:
-        settings = {**controls_of(controls), **({"critic": critic} if critic else {})}
-        given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "start": start, "controls": settings}
-        verbs.train(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
-    click.echo(str(out / "card.json"))
-
-
-@evalkit.command()
-@click.argument("source")
-@click.option(
-    "--with", "detectors", metavar="DETECTOR", multiple=True, required=True, help="Detector folder; repeatable."
-)
-@click.option("--truth", metavar="real|fake|FILE", help="What the samples are: a word, or a .csv of id,label.")
-@click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json or .csv")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else.")
-@common
-def detect(
-    source: str, detectors: tuple[str, ...], truth: str | None, outputs: tuple[Path, ...], **options: Any
-) -> None:
-    """Let fitted detectors score the samples of SOURCE; with --truth, how well they do."""
-    from .judging import detect as judged
-    from .records import dumps
-    from .tables import detection_table
-
-    with Run(options) as run:
-        found = judged(source, detectors, truth=truth, outputs=outputs, bench=run.bench)
-    click.echo(dumps(found) if options["as_json"] else detection_table(found), nl=not options["as_json"])
+evalkit.add_command(train)
+evalkit.add_command(detect)
 
 
 @evalkit.command()

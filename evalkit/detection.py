@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Resampling
+
 from . import registry
 from .cache import beside, digest_of
 from .errors import BadSource, EvalkitError, UnknownName, UsageError
 from .hardware import one_thread
+from .laundering import resized
 from .measurement import Bench, measure
+from .normalising import normalised
 from .samples import ListedSet, halves
+from .samples._transformed import transformed
 from .types import (
+    Attributor,
     Detector,
     Features,
+    Levelled,
     Published,
     Reconstructing,
     Reconstructor,
@@ -28,6 +35,8 @@ from .types import (
 HALVES = "fitted on half of each set by content, tested on the other half"
 PUBLISHED = "published weights, nothing fitted"
 CARD, RECONSTRUCTOR = "card.json", "reconstructor"
+# Pixels a side of what a generator learns to reconstruct.
+LARGEST = 32
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def fitted(name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Ben
     A published detector is not fitted: it comes with its weights, RunFailed where they cannot be had. One that reads
     reconstructions is given its generator, trained on half of the real samples.
     """
-    detector: Detector = registry.detectors.get(name)()
+    detector = made(name)
     if isinstance(detector, Published):
         return _obtained(detector, bench.device)
     reconstructor = _reconstructor(detector, real, seed, bench)
@@ -68,7 +77,7 @@ def fitted(name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Ben
             detector.load(folder)
         except EvalkitError:
             shutil.rmtree(folder, ignore_errors=True)
-            detector = registry.detectors.get(name)()
+            detector = made(name)
             _hand_over(detector, reconstructor)
         else:
             return detector
@@ -78,13 +87,24 @@ def fitted(name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Ben
     bench.progress.start(f"{name}: learning {fake.name} from {real.name}", 1)
     # The learned detectors see small images, crops or rows.
     with one_thread():
-        detector.fit(real, fake, seed=seed, device=bench.device)
+        # A generator's own training images come back too well: the judge learns from the half it has not seen.
+        shown = halves(real)[1] if isinstance(detector, Reconstructing) else real
+        detector.fit(shown, fake, seed=seed, device=bench.device)
     bench.progress.finish()
     if folder is not None:
         with beside(folder) as draft:
             detector.save(draft)
     if unfinished is not None:
         shutil.rmtree(unfinished, ignore_errors=True)
+    return detector
+
+
+def made(name: str) -> Detector:
+    """The detector `name`, not fitted; UnknownName, or UsageError for an attributor: it names sources, not fakes."""
+    part = registry.detectors.get(name)()
+    if isinstance(part, Attributor):
+        raise UsageError(f"{name!r} says which source made a sample, not whether it is fake; use evalkit attribute")
+    detector: Detector = part
     return detector
 
 
@@ -106,7 +126,7 @@ def _reconstructor(detector: Detector, real: SampleSet, seed: int, bench: Bench)
         return None
     name = detector.reconstructor_name
     generator: Any = registry.generators.get(name)()
-    shown = halves(real)[0]
+    shown = transformed(halves(real)[0], _at_most, f"area to {LARGEST} pixels a side", name=real.name)
     folder = bench.cache.folder("models", digest_of("reconstructor", generator.recipe, shown.digest, seed))
     if folder is not None and (folder / CARD).is_file():
         generator.load(folder)
@@ -121,11 +141,20 @@ def _reconstructor(detector: Detector, real: SampleSet, seed: int, bench: Bench)
     return generator  # type: ignore[no-any-return]
 
 
+def _at_most(image: Any, seed: int) -> Any:
+    """The image, its longer side at most LARGEST: generators of ours learn no larger ones."""
+    height, width = image.shape[:2]
+    factor = LARGEST / max(height, width)
+    if factor >= 1:
+        return image
+    return resized(image, max(1, round(width * factor)), max(1, round(height * factor)), Resampling.BOX)
+
+
 def judge(
     name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Bench, lesson: Lesson | None = None
 ) -> Judge:
     """Fit `name` on the lesson and score both sets; without a lesson, fit on half of each set and score the rest."""
-    if isinstance(registry.detectors.get(name)(), Published):
+    if isinstance(made(name), Published):
         # Nothing is learnt from either set, so all of both is judged.
         detector = fitted(name, real, fake, seed=seed, bench=bench)
         facts = {"rule": PUBLISHED, "weights": detector.digest, "trained_on": detector.trained_on}
@@ -140,6 +169,11 @@ def judge(
     else:
         about = {"rule": lesson.rule, "seed": seed, "n_real": len(lesson.real), "n_fake": len(lesson.fake)}
         about["real"] = lesson.real.digest
+    if isinstance(made(name), Levelled):
+        level = normalised(lesson.real, lesson.fake, real, fake)
+        lesson = Lesson(level.real, level.fakes[0], lesson.rule)
+        _, real, fake = level.fakes
+        about["rule"] = f"{about['rule']}; {level.plan.words}"
     detector = fitted(name, lesson.real, lesson.fake, seed=seed, bench=bench)
     return Judge(detector, rows(detector, real, bench), rows(detector, fake, bench), about)
 
@@ -171,7 +205,7 @@ def load_detector(place: Path | str, *, device: str = "cpu") -> Detector:
     """
     folder = Path(place)
     if not folder.is_dir() and str(place) in registry.detectors:
-        detector: Detector = registry.detectors.get(str(place))()
+        detector = made(str(place))
         if not isinstance(detector, Published):
             raise UsageError(
                 f"the detector {place!s} has to be trained first: evalkit train detector {place!s} --real SOURCE"
@@ -186,7 +220,7 @@ def load_detector(place: Path | str, *, device: str = "cpu") -> Detector:
         raise BadSource(
             f"{folder} is not a detector folder (card.json: {error}); see `evalkit train detector`"
         ) from error
-    detector = registry.detectors.get(name)()
+    detector = made(name)
     if isinstance(detector, Reconstructing):
         generator: Any = registry.generators.get(detector.reconstructor_name)()
         generator.load(folder / RECONSTRUCTOR)

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import registry
 from .attribution import attribution_exhibits
 from .comparison import result_of
-from .detection import cross_rows
-from .metrics.curves import roc_points
+from .judged import judged
 from .metrics.memorization import nearest
 from .samples.statistics import StatisticsSet
 from .types import (
-    Cell,
     Comparison,
-    Curves,
-    Estimate,
     Exhibit,
     Features,
     Grid,
-    Line,
-    Matrix,
     Pair,
     Pairs,
     Picture,
@@ -65,7 +58,7 @@ def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> 
         _grid(scored, comparison),
         _speed(scored, comparison),
         _costs(scored),
-        *sorted(_detectability(scored, bench), key=lambda e: isinstance(e, Matrix)),
+        *judged(scored, bench),
         _classes(scored),
         _neighbours(scored, comparison),
         *attribution_exhibits(scored, _show),
@@ -163,52 +156,6 @@ def _cost(timing: Mapping[str, Any], path: str) -> float | None:
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None
     return None if found is None else float(found)
-
-
-def _detectability(scored: Sequence[Scored], bench: Bench) -> Iterator[Exhibit]:
-    """ROC curves and the cross-generator matrix of each detector."""
-    names = dict.fromkeys(name for s in scored for name in s.judges)
-    for name in names:
-        judges = {s.entrant.name: s.judges[name] for s in scored if name in s.judges}
-        lines = []
-        for subject, own in judges.items():
-            value = _auroc(own.real, own.fake)
-            points = roc_points(own.real.rows[:, 0], own.fake.rows[:, 0])
-            lines.append(Line(subject, tuple(points), f"AUROC {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"))
-        first = next(iter(judges.values()))
-        n = f"{len(first.real)} real and {len(first.fake)} generated samples it never saw"
-        yield Curves(
-            f"ROC of {name}",
-            f"Fitted to each subject on {first.fitted_on['n_real']} + {first.fitted_on['n_fake']} samples,"
-            f" tested on {n}. The diagonal is guessing: a subject on it cannot be told from real.",
-            "false positive rate (real called fake)",
-            "true positive rate (fake called fake)",
-            tuple(lines),
-            diagonal=True,
-        )
-        if len(judges) > 1:
-            table = cross_rows(judges, bench)
-            cells = tuple(tuple(_cell(_auroc(*table[trained, tested])) for tested in judges) for trained in judges)
-            yield Matrix(
-                f"{name} across generators",
-                f"AUROC of {name} fitted to the subject of the row and tested on the subject of the column."
-                " 0.5 is chance; below it, the fakes look more real to it than real samples do.",
-                "fitted to",
-                "tested on",
-                tuple(judges),
-                tuple(judges),
-                cells,
-            )
-
-
-def _auroc(real: Features, fake: Features) -> Estimate:
-    value = registry.metrics.get("auroc").fn(real, fake)
-    assert isinstance(value, Estimate)
-    return value
-
-
-def _cell(value: Estimate) -> Cell:
-    return Cell(value.value, value.low, value.high)
 
 
 def _classes(scored: Sequence[Scored]) -> Table | None:

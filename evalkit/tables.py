@@ -73,23 +73,63 @@ def _facts(x: Listing) -> str:
     for key in ("unit", "modality", "role"):
         if key in x.facts and x.facts[key] != "candidate":
             parts.append(str(x.facts[key]))
+    if "licence" in x.facts:
+        parts.append(f"published weights: {x.facts['licence']}")
+    if "trained" in x.facts:
+        parts.append(f"trained on {x.facts['trained']}")
     if x.facts.get("controls"):
         parts.append("--set " + " ".join(x.facts["controls"]))
     return "; ".join(p for p in parts if p.strip() not in ("", "default"))
 
 
 def detection_table(found: dict[str, Any]) -> str:
-    """Verdict counts of each detector and, where the truth is known, how well it did."""
+    """Verdicts of each detector with what its threshold promises, and, where the truth is known, how well it did."""
     lines = [f"{found['source']['name']}: {found['source']['n']} samples"]
     for judged in found["detectors"]:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in judged["verdicts"].items())
-        lines.append(f"{judged['name']}: {counts} (threshold {judged['threshold']}, trained on {judged['trained_on']})")
+        low, high = judged["threshold"]
+        ends = f"thresholds {low:.6g} and {high:.6g}, trained on {judged['trained_on']}"
+        lines.append(f"{judged['name']}: {_counted(judged['verdicts'])} ({ends})")
+        if judged["reasons"]:
+            lines.append(f"  uncertain because of: {_counted(judged['reasons'])}")
+        lines += [f"  {line}" for line in _operating(judged.get("operating_point"))]
         for result in judged["results"]:
-            ends = f" [{result['low']:.3g}, {result['high']:.3g}]" if "low" in result else ""
-            lines.append(f"  {result['name']} {result['value']:.3g}{ends}")
+            note = f"  {result['note']}" if "note" in result else ""
+            lines.append(f"  {result['name']} {_with_ends(result)}{note}")
+    if "combined" in found:
+        lines.append(f"together ({found['combined']['rule']}): {_counted(found['combined']['verdicts'])}")
+    if found["excluded"]:
+        first = found["excluded"][0]
+        said = (
+            f"{len(found['excluded'])} unreadable, not judged (first: {_clean(first['id'])}: {_clean(first['reason'])})"
+        )
+        lines.append(f"excluded: {said}")
     for line in found["warnings"]:
         lines.append(f"warning: {line}")
     return "\n".join(lines)
+
+
+def _operating(point: dict[str, Any] | None) -> list[str]:
+    """The lines of an operating point: what it promises, what it catches, what a flag is then worth."""
+    if point is None:
+        return ["not calibrated on your reals: --calibrate REAL sets the threshold for a false positive rate"]
+    sure = f"{point['confidence']:.0%} confidence" if point["confidence"] else "on average"
+    lines = [
+        f"FPR <= {point['fpr']:.3g} ({sure}, {point['real']['n']:,} calibration reals); on them"
+        f" {_with_ends(point['realised_fpr'])}"
+    ]
+    if "tpr" in point:
+        lines.append(f"TPR {_with_ends(point['tpr'])} on {point['fake']['n']:,} calibration fakes")
+        lines += [f"PPV {_with_ends(p)} where {p['prevalence']:.3g} of all are fake" for p in point["ppv"]]
+    return lines
+
+
+def _with_ends(found: dict[str, Any]) -> str:
+    ends = f" [{found['low']:.3g}, {found['high']:.3g}]" if "low" in found else ""
+    return f"{found['value']:.3g}{ends}"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items())
 
 
 def _lay(lines: Sequence[Sequence[str]]) -> list[str]:

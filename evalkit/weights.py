@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .assets import HUB, PACKAGE, SHIPPED, Weights
+from .assets_detectors import DETECTORS
 from .cache import Cache, FileDigests, beside, default_root
 from .downloads import Unreachable, download, is_offline
 from .errors import RunFailed, UnwritableOutput
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .types import Progress
 
 __all__ = [
+    "DETECTORS",
     "HUB",
     "PACKAGE",
     "SHIPPED",
@@ -49,6 +51,11 @@ def obtain(record: Weights, explicit: Path | None = None, *, progress: Progress 
     found = find(record, explicit)
     if found is not None:
         return found
+    if not record.sha256:
+        raise RunFailed(
+            f"weights {record.name} are not fetched, since no digest of them is published: get them from {record.card}"
+            f" and name the file in EVALKIT_WEIGHTS"
+        )
     if is_offline(os.environ):
         raise RunFailed(_absent(record, "the network is switched off by EVALKIT_OFFLINE or HF_HUB_OFFLINE"))
     target = _private(weights_folder()) / record.name
@@ -67,6 +74,9 @@ def find(record: Weights, explicit: Path | None = None) -> Path | None:
         return _checked(record, record.path, "reinstall the package")
     for path in _named_by_the_user(record):
         return _checked(record, path, "correct EVALKIT_WEIGHTS")
+    if not record.sha256:
+        # A file that merely has the name is taken only where the user says that this is it.
+        return None
     return next((path for path in _places(record) if _is(record, path)), None)
 
 
@@ -79,11 +89,18 @@ def verify(record: Weights) -> Path | None:
     ours = [record.path] if not record.url else [*_named_by_the_user(record), *([kept] if kept.is_file() else [])]
     for path in ours:
         return _checked(record, path, "remove it and fetch it again", digest=_fresh_digest)
+    if not record.sha256:
+        return None
     return next((path for path in _places(record) if _is(record, path, digest=_fresh_digest)), None)
 
 
 def keep(record: Weights, source: Path) -> Path:
-    """Copy a file into the evalkit cache once its digest is verified; RunFailed when it is another file."""
+    """Copy a file into the evalkit cache once its digest is verified; RunFailed when it is another file.
+
+    A file without a published digest is not kept: found by its name alone, it could be anything.
+    """
+    if not record.sha256:
+        raise RunFailed(f"weights {record.name}: no digest of them is published; name the file in EVALKIT_WEIGHTS")
     checked = _checked(record, source, "fetch the recorded one from " + record.url)
     with beside(_private(weights_folder()) / record.name) as draft:
         shutil.copyfile(checked, draft)
@@ -188,12 +205,15 @@ def _absent(record: Weights, why: str) -> str:
 def load_weights(record: Weights, explicit: Path | None = None) -> dict[str, Tensor]:
     """The tensors of a weight file by name, on the CPU, in the dtype they are stored in.
 
-    Reads safetensors, torch files (tensors only: code in a pickle is refused, never run) and TorchScript archives, of
-    which it takes the parameters. Raises RunFailed as `obtain` does, and when the verified file cannot be read.
+    Reads safetensors, torch files (tensors only: code in a pickle is refused, never run), TorchScript archives, of
+    which it takes the parameters, and Keras' .h5, whose tensors are called "layer/part". Raises RunFailed as `obtain`
+    does, and when the verified file cannot be read.
     """
     path = obtain(record, explicit)
     try:
         return _tensors(path)
+    except RunFailed:
+        raise
     except Exception as error:  # Each reader has errors of its own for a damaged file.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunFailed(f"weights {path} cannot be read as tensors ({reason[:200]})") from error
@@ -205,6 +225,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
+    if path.suffix == ".h5":
+        return _keras_tensors(path)
     import torch
 
     if _is_torchscript(path):
@@ -221,6 +243,34 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         found = found[name] if isinstance(found, dict) and isinstance(found.get(name), dict) else found
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise ValueError("it holds something else than tensors by name")
+    return found
+
+
+def _keras_tensors(path: Path) -> dict[str, Tensor]:
+    """Weights of a Keras model as "layer/part" in Keras' order of axes; of the whole model's file, not its optimiser's.
+
+    A name that two weights share is refused, a link out of the file not followed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise RunFailed(f"weights {path.name} are a Keras file, which h5py reads; `pip install h5py`") from error
+    import torch
+
+    found: dict[str, Tensor] = {}
+
+    def take(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            key = "/".join(name.split(":")[0].split("/")[-2:])
+            if key in found:
+                raise ValueError(f"it holds {key} twice")
+            found[key] = torch.from_numpy(item[()])
+
+    with h5py.File(path, "r") as file:
+        # `visititems` follows neither soft nor external links.
+        file.get("model_weights", file).visititems(take)
+    if not found:
+        raise ValueError("it holds no weights")
     return found
 
 

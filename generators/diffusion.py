@@ -12,6 +12,8 @@
 - Given images: the masked part is made new. After each step the known part is replaced by the given image noised to the
   same time, and the step is taken again `resampling` times so that the two parts agree (RePaint, Lugmayr et al. 2022,
   alg. 1 with jumps of one step).
+- `reconstruct` takes an image up to x_T and back, both ways by DDIM with eta = 0 in 20 steps (Song et al. 2021, eq. 14;
+  the steps of DIRE, Wang et al. 2023, section 4.1), with the null class: what is read must not depend on a guess.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from torch import Tensor, nn
 from evalkit.errors import BadSetting
 from evalkit.types import Batch, Control, Modality, Progress, SampleSet
 
-from ._denoisers import GuidedFamily, dropped, image_denoiser
+from ._area import area_resized
+from ._denoisers import GuidedFamily, dropped, guided, image_denoiser
 from ._given import GivenImages, answer_images, check_images
 from ._images import Look
 from ._training import Ema, LastGood, announced, descend, isolated
@@ -38,6 +41,8 @@ from ._training import Ema, LastGood, announced, descend, isolated
 T = 1000
 EMA_DECAY = 0.995
 BATCH = 64
+# Each way of a reconstruction.
+RETURN_STEPS = 20
 
 
 def schedule(kind: str = "linear") -> Tensor:
@@ -82,11 +87,12 @@ class Step(NamedTuple):
 
 
 def plan(path: list[int], abar: list[float], prediction: str, eta: float) -> list[Step]:
-    """The steps along a path of times (Song et al. 2021, eq. 12 and 16)."""
+    """The steps along a path of times, down or, without the clean time 0, up (Song et al. 2021, eq. 12 to 16)."""
     steps = []
     for t, earlier in pairwise(path):
         a, a_next = abar[t], abar[earlier]
-        sigma = eta * math.sqrt((1 - a_next) / (1 - a) * (1 - a / a_next))
+        # Upwards, towards more noise, none is put back.
+        sigma = eta * math.sqrt(max(0.0, (1 - a_next) / (1 - a) * (1 - a / a_next)))
         # epsilon is taken as (x - sqrt(a) x_0) / sqrt(1 - a), so that it and the clipped x_0 still add up to x.
         s = math.sqrt(max(0.0, 1 - a_next - sigma**2) / (1 - a))
         steps.append(Step(*back_to_x0(prediction, a), math.sqrt(a_next) - s * math.sqrt(a), s, sigma, a, a_next))
@@ -224,6 +230,33 @@ class Diffusion(GuidedFamily):
                 known = math.sqrt(step.abar_next) * x0 + math.sqrt(1 - step.abar_next) * noise()
                 x = torch.where(new, x, known)
         return (x + 1) / 2
+
+    def reconstruct(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Images [B, H, W, 3] after DDIM to x_T and back without a class, float32 [B, 3, H, W] in 0..255.
+
+        Nothing is drawn. Images of another size are averaged over areas to the size that was learned; colours too
+        where it learned grey. Raises BadSetting before `fit`.
+        """
+        if not self._trained_on:
+            raise BadSetting(f"{self.name} has learned nothing yet; call fit or load before reconstruct")
+        x = area_resized(images, *self._look.shape[1:]) / 255
+        x = x if self._look.channels == 3 else x.mean(1, keepdim=True)
+        with torch.no_grad():
+            returned = self._returned(x.to(self._device) * 2 - 1)
+        return ((returned + 1) / 2).clamp(0, 1).expand(-1, 3, -1, -1) * 255
+
+    def _returned(self, x: Tensor) -> Tensor:
+        """Images in -1..1 taken up to x_T and back."""
+        down = times(RETURN_STEPS)
+        # The network has not seen time 0: a clean image is taken for one at time 1, as ADM's code does.
+        up = [max(1, t) for t in reversed(down)]
+        abar, kind = self._abar().tolist(), str(self._settings["prediction"])
+        null = torch.full((len(x),), self._null, device=x.device)
+        for path in (up, down):
+            answer = guided(self._net, torch.tensor(path, device=x.device), null, self._null, 0.0)
+            for i, step in enumerate(plan(path, abar, kind, eta=0.0)):
+                x = _taken(step, x, answer(x, i), torch.Generator())
+        return x
 
 
 def _taken(step: Step, x: Tensor, answer: Tensor, rng: torch.Generator) -> Tensor:

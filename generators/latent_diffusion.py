@@ -16,12 +16,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evalkit.errors import BadSetting
 from evalkit.types import Control, Progress
 
+from ._area import area_resized
 from ._denoisers import GuidedFamily, Mlp, dropped
 from ._images import Look
 from ._training import Ema, LastGood, announced, descend, isolated
@@ -157,3 +161,19 @@ class LatentDiffusion(GuidedFamily):
         for i, step in enumerate(plan(path, schedule(SCHEDULE).tolist(), PREDICTION, eta=0.0)):
             z = step.r * (step.p * z + step.q * answer(z, i)) + step.s * z
         return self._latent_net.decode(z)
+
+    def reconstruct(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Images [B, H, W, 3] through the autoencoder alone, float32 [B, 3, H, W] in 0..255; nothing is drawn.
+
+        What it loses is what AEROBLADE reads (Ricker et al. 2024, section 3). Images of another size are averaged over
+        areas to the size that was learned. Raises BadSetting before `fit`.
+        """
+        if not self._trained_on:
+            raise BadSetting(f"{self.name} has learned nothing yet; call fit or load before reconstruct")
+        x = (area_resized(images, *self._look.shape[1:]) / 255).to(self._device)
+        x = x if self._look.channels == 3 else x.mean(1, keepdim=True)
+        autoencoder = self._latent_net.autoencoder
+        with torch.no_grad():
+            mean, _ = autoencoder.encode(x, x.new_ones(len(x), 1))
+            made = autoencoder.decode(mean, x.new_ones(len(x), 1)).sigmoid()
+        return made.expand(-1, 3, -1, -1) * 255

@@ -8,7 +8,7 @@
 - A sample is the decoder's mean for z ~ N(0, I), as usual. Blur is this family's signature.
 - `draw` shows the code space instead, in rows of 8 images of one class: "interpolation" goes from one code to another
   along the great arc (White 2016), "traversal" moves one number of one code from -3 to 3, the numbers in turn.
-- Given images, it makes their reconstructions.
+- Given images, it makes their reconstructions; an image whose class is not told is tried under every class.
 - Up to 16x16 pixels a plain MLP; above, two or three strided convolutions each way.
 """
 
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from evalkit.errors import BadSetting, BadSource
 from evalkit.types import Batch, Control, Modality, Progress, SampleSet
 
+from ._area import area_resized
 from ._given import GivenImages, answer_images, as_input, check_images
 from ._images import CodeFamily, Look
 from ._training import Ema, LastGood, announced, descend, isolated
@@ -242,10 +243,17 @@ class Vae(CodeFamily):
             return self._autoencoder.encode(x, self._onehot(self._look, labels))
 
     def reconstruct(self, images: npt.NDArray[np.uint8] | Tensor, labels: Tensor | None = None) -> Tensor:
-        """What decoding the mean code of each image gives, float32 [B, 3, H, W] in 0..255; arguments as `encode`."""
-        x, labels = self._read_in(images, labels)
+        """What decoding the mean code of each image gives, float32 [B, 3, H, W] in 0..255; nothing is drawn.
+
+        Arguments as `encode`, but without labels an image is given the class under which its loss is lowest, whatever
+        its position, and uint8 images of another size are averaged over areas to the size that was learned.
+        """
+        if self._trained_on and isinstance(images, np.ndarray) and images.shape[1:3] != self._look.shape[1:]:
+            images = area_resized(images, *self._look.shape[1:])
+        x, in_turn = self._read_in(images, labels)
         with torch.no_grad():
-            return self._reconstructed(x, labels).expand(-1, 3, -1, -1) * 255
+            told = self._likeliest(x) if labels is None else in_turn
+            return self._reconstructed(x, told).expand(-1, 3, -1, -1) * 255
 
     def sample_given(self, inputs: SampleSet, seed: int) -> Iterator[Batch]:
         """The reconstruction of each image; `seed` changes nothing, as nothing is drawn.

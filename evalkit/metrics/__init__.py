@@ -15,6 +15,7 @@ BUILTIN: dict[str, str] = {
     "clipped": "evalkit.metrics.clipped:clipped",
     "cmmd": "evalkit.metrics.cmmd:cmmd",
     "ct": "evalkit.metrics.copying:ct",
+    "detectability": "evalkit.metrics.detectability:detectability",
     "distinct": "evalkit.metrics.ngrams:distinct",
     "eer": "evalkit.metrics.detection:eer",
     "energy": "evalkit.metrics.speed:energy",

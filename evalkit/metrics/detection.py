@@ -78,6 +78,16 @@ def area_under_roc(real_scores: Tensor, fake_scores: Tensor, *, inflation: float
     return Estimate(value, min(low, value), max(high, value), "delong", LEVEL)
 
 
+def areas_with_errors(real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:
+    """AUROC of each column and its standard error (DeLong et al. 1988), float64 [K] each; scores [N, K] and [M, K]."""
+    areas, errors = [], []
+    for real, fake in zip(real_scores.T.contiguous(), fake_scores.T.contiguous(), strict=True):
+        of_fake, of_real = _placements(fake, real), 1 - _placements(real, fake)
+        areas.append(of_fake.mean())
+        errors.append((of_fake.var() / len(fake) + of_real.var() / len(real)).sqrt())
+    return torch.stack(areas), torch.stack(errors)
+
+
 def _placements(scores: Tensor, others: Tensor) -> Tensor:
     """For each score the share of `others` below it, equal ones counted half."""
     ordered = others.sort().values

@@ -1,7 +1,11 @@
-"""What an image file says of itself before a pixel is decoded: format, mode, size, frames, JPEG quality, rotation."""
+"""What an image file says of itself before a pixel is decoded: format, mode, size, frames, JPEG quality, rotation.
+
+Beside these the container: how many bytes, which quantisation tables, which chroma grid, which metadata.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -14,6 +18,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ORIENTATION = 0x0112  # the EXIF and TIFF tag
+MAKE = 0x010F  # likewise: the maker of the camera
+
+# What Pillow notes of any JPEG or of how it read a file, which is no metadata.
+NOT_METADATA = frozenset(("jfif", "jfif_version", "jfif_unit", "jfif_density", "progressive", "progression", "exif"))
+# Names of PNG texts are the user's to choose: these many of these lengths are enough to tell sets apart.
+MOST_CHUNKS, LONGEST_CHUNK = 24, 40
+# Horizontal and vertical factors of the first component against the second, as the field writes them.
+CHROMA = {(1, 1): "4:4:4", (2, 1): "4:2:2", (1, 2): "4:4:0", (2, 2): "4:2:0", (4, 1): "4:1:1", (4, 2): "4:1:0"}
 
 # The luminance table of ITU-T T.81, annex K.1, row by row: what the IJG scale calls quality 50.
 LUMINANCE = (
@@ -45,6 +57,13 @@ def read_facts(source: bytes | Path) -> MediaFacts:
             quality=_quality(image) if is_jpeg else None,
             orientation=_orientation(image),
             profile="icc_profile" in image.info,
+            bytes=len(source) if isinstance(source, bytes) else source.stat().st_size,
+            subsampling=_subsampling(image) if is_jpeg else None,
+            progressive=bool(image.info.get("progressive")),
+            tables=_tables(image) if is_jpeg else None,
+            exif="exif" in image.info,
+            camera=_camera(image),
+            chunks=_chunks(image),
         )
 
 
@@ -68,6 +87,42 @@ def _orientation(image: Image.Image) -> int:
         # Broken EXIF says nothing of how the image lies; its pixels may be fine.
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _subsampling(image: Image.Image) -> str:
+    """The chroma grid of a JPEG; "grey" for one component, the plain factors where they have no usual name."""
+    layers: Any = getattr(image, "layer", [])
+    if len(layers) < 2:
+        return "grey"
+    (_, h, v, _), (_, h_chroma, v_chroma, _) = layers[0][:4], layers[1][:4]
+    factors = (h // h_chroma, v // v_chroma) if h_chroma and v_chroma else (0, 0)
+    return CHROMA.get(factors, f"{factors[0]}x{factors[1]}")
+
+
+def _tables(image: Image.Image) -> str | None:
+    tables: dict[int, Sequence[int]] = getattr(image, "quantization", {})
+    if not tables:
+        return None
+    said = repr([(key, *tables[key]) for key in sorted(tables)])
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def _camera(image: Image.Image) -> str:
+    """The make that EXIF (or a TIFF's own tags) name, one short line; empty when there is none."""
+    made: Any = ""
+    try:
+        if image.format == "TIFF":
+            made = getattr(image, "tag_v2", {}).get(MAKE, "")
+        elif "exif" in image.info:
+            made = image.getexif().get(MAKE, "")
+    except Exception:
+        return ""  # as above: broken EXIF says nothing
+    return " ".join(str(made).replace("\0", " ").split())[:LONGEST_CHUNK]
+
+
+def _chunks(image: Image.Image) -> tuple[str, ...]:
+    names = sorted({str(key)[:LONGEST_CHUNK] for key in image.info} - NOT_METADATA)
+    return tuple(names[:MOST_CHUNKS])
 
 
 def _quality(image: Image.Image) -> int | None:

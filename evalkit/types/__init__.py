@@ -28,9 +28,11 @@ from .board import (
     Table,
 )
 from .judges import (
+    Attributor,
     Critic,
     Detector,
     Differentiable,
+    Levelled,
     Mapped,
     Published,
     Reconstructing,
@@ -85,6 +87,7 @@ __all__ = [
     "ASKS",
     "SHARED",
     "Arranging",
+    "Attributor",
     "Batch",
     "Better",
     "Cell",
@@ -106,6 +109,7 @@ __all__ = [
     "Grid",
     "Latent",
     "Leaderboard",
+    "Levelled",
     "Likely",
     "Line",
     "Mapped",

@@ -1,7 +1,8 @@
-"""Judges and what they may be able to do: tell fake from real, say where, give gradients, go on where they stopped."""
+"""Judges and what they may be able to do: tell fake from real, name the source, say where, give gradients, resume."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -96,6 +97,31 @@ class Reconstructing(Protocol):
     def take_reconstructor(self, reconstructor: Reconstructor) -> None: ...
 
 
+@runtime_checkable
+class Attributor(Extractor, Protocol):
+    """An instrument that names the source of a sample: a row has one score and one typicality for each of `sources`.
+
+    Heads "sources" (scores: the highest names the best source) and "typicality" (conformal p-values in (0, 1]: how
+    usual the sample is of that source). A sample is of none of them when the typicality of its best source is under
+    `reject`. `evidence` says in words what marks each source; `has_seen` whether it was fitted on this content.
+    """
+
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+    @property
+    def reject(self) -> float: ...
+    @property
+    def evidence(self) -> Mapping[str, str]: ...
+    @property
+    def trained_on(self) -> str: ...
+    def has_seen(self, digest: str) -> bool: ...
+    def fit_sources(self, sources: Mapping[str, SampleSet], *, seed: int, device: str = "cpu") -> None: ...
+    def save(self, folder: Path) -> None: ...
+    def load(self, folder: Path) -> None: ...
+
+
 class Critic(Protocol):
     """A detector that a generator is trained against: what it says has gradients, and it learns on the way.
 
@@ -105,3 +131,16 @@ class Critic(Protocol):
 
     def watch(self, images: npt.NDArray[np.uint8]) -> None: ...
     def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Levelled(Protocol):
+    """A panel: row = [P(fake) of each of `members`], head "panel"; it is fitted and asked behind one normalising plan.
+
+    Only for such an instrument are both sides brought to one size, codec and quality first.
+    """
+
+    @property
+    def levelled(self) -> bool: ...
+    @property
+    def members(self) -> tuple[str, ...]: ...

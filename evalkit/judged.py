@@ -1,0 +1,127 @@
+"""What a board shows of its detectors: ROC curves, the cross-generator matrix, the members of a panel, leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from .detection import PUBLISHED, cross_rows
+from .errors import EvalkitError
+from .leaks import leak_auc
+from .metrics.curves import roc_points
+from .metrics.detection import area_under_roc
+from .samples.statistics import StatisticsSet
+from .types import Cell, Curves, Estimate, Exhibit, Features, Levelled, Line, Matrix
+
+if TYPE_CHECKING:
+    from .detection import Judge
+    from .measurement import Bench
+    from .subjects import Scored
+
+
+def judged(scored: Sequence[Scored], bench: Bench) -> list[Exhibit]:
+    """The exhibits of every detector on the board: curves first, then matrices, then what the files give away."""
+    names = dict.fromkeys(name for s in scored for name in s.judges)
+    found: list[Exhibit] = []
+    for name in names:
+        judges = {s.entrant.name: s.judges[name] for s in scored if name in s.judges}
+        first = next(iter(judges.values()))
+        found += _panel(name, judges) if isinstance(first.detector, Levelled) else _one(name, judges, bench)
+    found.sort(key=lambda e: isinstance(e, Matrix))
+    return [*found, *(_leaks(scored) if names else ())]
+
+
+def _one(name: str, judges: Mapping[str, Judge], bench: Bench) -> Iterator[Exhibit]:
+    lines = []
+    for subject, own in judges.items():
+        value = _auroc(own.real, own.fake)
+        points = roc_points(own.real.rows[:, 0], own.fake.rows[:, 0])
+        lines.append(Line(subject, tuple(points), f"AUROC {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"))
+    first = next(iter(judges.values()))
+    n = f"{len(first.real)} real and {len(first.fake)} generated samples"
+    published = first.fitted_on["rule"] == PUBLISHED
+    counts = "" if published else f"{first.fitted_on['n_real']} + {first.fitted_on['n_fake']}"
+    yield Curves(
+        f"ROC of {name}",
+        (
+            f"Published weights, nothing fitted; tested on {n}."
+            if published
+            else f"Fitted to each subject on {counts} samples, tested on {n} it never saw."
+        )
+        + " The diagonal is guessing: a subject on it cannot be told from real.",
+        "false positive rate (real called fake)",
+        "true positive rate (fake called fake)",
+        tuple(lines),
+        diagonal=True,
+    )
+    if len(judges) > 1 and not published:
+        table = cross_rows(judges, bench)
+        cells = tuple(tuple(_cell(_auroc(*table[trained, tested])) for tested in judges) for trained in judges)
+        yield Matrix(
+            f"{name} across generators",
+            f"AUROC of {name} fitted to the subject of the row and tested on the subject of the column."
+            " 0.5 is chance; below it, the fakes look more real to it than real samples do.",
+            "fitted to",
+            "tested on",
+            tuple(judges),
+            tuple(judges),
+            cells,
+        )
+
+
+def _panel(name: str, judges: Mapping[str, Judge]) -> Iterator[Exhibit]:
+    first = next(iter(judges.values()))
+    assert isinstance(first.detector, Levelled)
+    members = first.detector.members
+    cells = tuple(
+        tuple(
+            _cell(area_under_roc(own.real.rows[:, k : k + 1], own.fake.rows[:, k : k + 1])) for k in range(len(members))
+        )
+        for own in judges.values()
+    )
+    yield Matrix(
+        f"Members of {name}",
+        "AUROC of each detector, fitted to the subject of the row after both sides were brought to one size, codec and"
+        f" quality ({first.fitted_on['rule']}). The largest of a row flatters: detectability chooses on other samples.",
+        "subject",
+        "detector",
+        tuple(judges),
+        tuple(members),
+        cells,
+    )
+
+
+def _leaks(scored: Sequence[Scored]) -> Iterator[Exhibit]:
+    """What container facts alone tell, beside every detector's number; nothing where no side has files."""
+    names, cells = [], []
+    for s in scored:
+        real, fake = s.sides.real, s.sides.fake.samples
+        if real is None or isinstance(real.samples, StatisticsSet) or fake.modality != "image":
+            continue
+        try:
+            value = leak_auc(real.samples, fake, 0)
+        except EvalkitError as error:
+            value, why = None, str(error)
+        else:
+            why = "no files on one side"
+        names.append(s.entrant.name)
+        cells.append((Cell(None, why=why) if value is None else _cell(value),))
+    if any(cell.value is not None for (cell,) in cells):
+        yield Matrix(
+            "What the files give away",
+            "AUC of a classifier that reads codec, tables, size and metadata and no pixel. Where it is high, a"
+            " detector's number may be about the files: normalise both sides (evalkit leaks says how).",
+            "subject",
+            "container facts",
+            tuple(names),
+            ("AUC",),
+            tuple(cells),
+        )
+
+
+def _auroc(real: Features, fake: Features) -> Estimate:
+    return area_under_roc(real.head("p_fake").rows, fake.head("p_fake").rows)
+
+
+def _cell(value: Estimate) -> Cell:
+    return Cell(value.value, value.low, value.high)

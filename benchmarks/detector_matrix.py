@@ -25,19 +25,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from evalkit import registry
-from evalkit.attack_suite import attacks
 from evalkit.cache import Cache, default_root
 from evalkit.detection import fitted, pooled
 from evalkit.entrants import trained_generator
 from evalkit.errors import EvalkitError
 from evalkit.generation import generate, trained
 from evalkit.laundering import resized
-from evalkit.matrices import cross_matrix
+from evalkit.matrices.crossing import cross_matrix
+from evalkit.matrices.regimes import cut
 from evalkit.measurement import Bench
-from evalkit.regimes import cut
 from evalkit.samples import halves, open_samples, select
 from evalkit.samples._transformed import transformed
-from evalkit.stress import made_bed
+from evalkit.stressing.attack_suite import attacks
+from evalkit.stressing.bed import made_bed
 from evalkit.types import Detector, Matrix, SampleSet, Study, Table
 
 Pixels = npt.NDArray[np.uint8]

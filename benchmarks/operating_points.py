@@ -30,9 +30,9 @@ from evalkit.calibration import (
     operating_point,
 )
 from evalkit.detection import fitted, pooled
+from evalkit.judging.operating import scores_of
 from evalkit.measurement import Bench, measure
 from evalkit.metrics.calibration import cllr, expected_calibration_error
-from evalkit.operating import scores_of
 from evalkit.samples import open_samples, select
 from evalkit.types import SampleSet
 

@@ -52,7 +52,7 @@ EPOCHS, FEWEST_EPOCHS = 30, 4
 ADVERSARIAL, EPSILON = "adversarial", 4.0
 
 # Above 32 pixels: crops that one CPU thread can learn from in minutes.
-CROPPED = Plans(Crops(32, 64), Effort(2_000, 2, 40), Schedule(0, 32, 1e-3, 0.02), Augmentation(blur=0.5, jpeg=0.5))
+CROPPED = Plans(Crops(32, 64), Effort(1_500, 2, 40), Schedule(0, 32, 1e-3, 0.02), Augmentation(blur=0.5, jpeg=0.5))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,11 @@ _HOME = {
     "train": "verbs",
     "explain": "verbs",
     "stats": "summarising",
-    "detect": "judging",
+    "detect": "judging.detecting",
+    "cross_matrix": "matrices.crossing",
+    "stress": "stressing.suites",
+    "leaks": "leakage",
+    "attribute": "sourcing.attributing",
     "open_samples": "samples",
     "read_record": "records",
     "metric": "types",
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
     from .cache import Cache as Cache
     from .errors import EvalkitError as EvalkitError
     from .errors import ExitCode as ExitCode
-    from .judging import detect as detect
+    from .judging.detecting import detect as detect
     from .measurement import Bench as Bench
     from .records import read_record as read_record
     from .samples import open_samples as open_samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from .linting import lint
 from .measurement import Bench, Measured, measure, narrowed_to
 from .paths import measure_paths
 from .planning import Task, check_sizes, check_widths, instruments, texts_of
-from .samples import conditions_of
+from .samples import conditions_of, some
 from .samples.statistics import StatisticsSet
 from .sharing import Alone, HelperDone
 from .subjects import Entrant, Scored
@@ -108,15 +107,7 @@ def compared(scored: Sequence[Scored], bench: Bench, others: Sequence[RunRecord]
 
 def narrowed(side: Measured, n: int, seed: int) -> Measured:
     """n of the samples, chosen by content and seed and kept in order, with their rows: no network runs again."""
-    listed = tuple(side.samples)
-    if len(listed) <= n:
-        return side
-
-    def draw(i: int) -> str:
-        return hashlib.sha256(f"{seed}/{listed[i].digest}/{i}".encode()).hexdigest()
-
-    keep = sorted(sorted(range(len(listed)), key=draw)[:n])
-    return narrowed_to(side, keep)
+    return side if len(side.samples) <= n else narrowed_to(side, some(side.samples, n, seed))
 
 
 def _linted(entrant: Entrant, real: SampleSet, train: SampleSet | None, seed: int, strict: bool) -> tuple[str, ...]:

@@ -15,11 +15,14 @@ from typing import Any
 import click
 
 from . import __version__
-from .detector_commands import detect, train
+from .commands.detectors import detect, train
+from .commands.matrix import matrix
+from .commands.sources import attribute
+from .commands.stress import leaks, stress
+from .commands.weights import weights
 from .errors import EvalkitError, ExitCode
 from .interrupts import Terminated, heed
 from .options import Run, common, controls_of, scoring
-from .weights_commands import weights
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -196,8 +199,8 @@ def generate(
     click.echo(str(folder / "set.json"))
 
 
-evalkit.add_command(train)
-evalkit.add_command(detect)
+for command in (train, detect, leaks, matrix, stress, attribute):
+    evalkit.add_command(command)
 
 
 @evalkit.command()

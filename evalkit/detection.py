@@ -238,4 +238,5 @@ def pooled(samples: Sequence[SampleSet]) -> SampleSet:
     from dataclasses import replace
 
     listed = tuple(replace(s, id=f"{part.name}/{s.id}", group=part.name) for part in samples for s in part)
-    return ListedSet("+".join(part.name for part in samples), samples[0].modality, listed)
+    names = tuple(part.name for part in samples)
+    return ListedSet("+".join(names), samples[0].modality, listed, origins=names)

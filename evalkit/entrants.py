@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
-from .board import narrowed
 from .cache import FileDigests
 from .detection import Lesson
 from .errors import BadSource, ModalityMismatch, UsageError
 from .generation import generate, load_generator, trained
 from .hardware import derive_seed
 from .likelihoods import LikelihoodOf
-from .measurement import Bench, Measured
+from .measurement import Bench
 from .planning import Task
-from .samples import halves, open_samples, select
+from .samples import halves, open_samples, select, some
 from .samples.embedded import PREFIX
 from .subjects import Entrant
 from .suite import SUITE
@@ -216,7 +215,7 @@ def rating_generators(
 
 def limited(entrant: Entrant, n: int, seed: int) -> Entrant:
     """At most n samples of a subject, chosen by content and seed."""
-    return replace(entrant, samples=narrowed(Measured(entrant.samples, {}, ()), n, seed).samples)
+    return replace(entrant, samples=select(entrant.samples, some(entrant.samples, n, seed)))
 
 
 def named_apart(entrants: Sequence[Entrant], taken: Sequence[str] = ()) -> list[Entrant]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .detection import PUBLISHED, cross_rows
 from .errors import EvalkitError
-from .leaks import leak_auc
+from .leakage import leak_auc
 from .metrics.curves import roc_points
 from .metrics.detection import area_under_roc
 from .samples.statistics import StatisticsSet

@@ -12,14 +12,14 @@ import torch
 from detectors._judge import Judge
 from detectors.cnn import CNN
 from evalkit import registry
-from evalkit.attack_suite import attacks
-from evalkit.attacks import attacked, projected_gradient
 from evalkit.errors import BadSetting, ModalityMismatch, RunFailed
 from evalkit.measurement import Bench
 from evalkit.samples import select
 from evalkit.samples.arrays import from_images
 from evalkit.samples.embedded import open_embedded
-from evalkit.stress import made_bed
+from evalkit.stressing.attack_suite import attacks
+from evalkit.stressing.attacks import attacked, projected_gradient
+from evalkit.stressing.bed import made_bed
 from evalkit.types import Study
 
 RNG = np.random.default_rng(0)

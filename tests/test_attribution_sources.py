@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from detectors._sources import threshold_for
 from detectors.fingerprint import Fingerprint, autocorrelation_peaks, central, in_words, residual
 from detectors.source_probe import SourceProbe
+from evalkit.commands.sources import attribute as command
 from evalkit.errors import (
     BadRecord,
     BadSetting,
@@ -27,9 +28,8 @@ from evalkit.errors import (
 from evalkit.measurement import Bench
 from evalkit.samples import halves, select
 from evalkit.samples.arrays import from_images, from_texts
-from evalkit.source_commands import attribute as command
-from evalkit.source_tables import Named, confusion, results
-from evalkit.sourcing import attribute, trained
+from evalkit.sourcing.attributing import attribute, trained
+from evalkit.sourcing.tables import Named, confusion, results
 from evalkit.types import Attributor, Detector
 
 BENCH = Bench(workers=1)

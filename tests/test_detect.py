@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from evalkit import judging
 from evalkit.cli import run
 from evalkit.errors import BadRows, BadSource, Inconclusive, UsageError
-from evalkit.judging import detect
-from evalkit.operating import SCHEMA
+from evalkit.judging import detecting
+from evalkit.judging.detecting import detect
+from evalkit.judging.operating import SCHEMA
 from evalkit.samples import ListedSet, select
 from evalkit.samples.arrays import from_images
 from tests.conftest import failed, picture
@@ -62,7 +62,7 @@ def levels(n, centre, seed):
 @pytest.fixture
 def with_toys(monkeypatch):
     """`detect` with detectors given as objects."""
-    monkeypatch.setattr(judging, "load_detector", lambda judge, device: judge)
+    monkeypatch.setattr(detecting, "load_detector", lambda judge, device: judge)
 
 
 REAL, FAKE = flat(levels(300, 90, 1), name="reals"), flat(levels(100, 170, 2), name="fakes", mark=1)

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from evalkit.detection import Lesson, judge
 from evalkit.errors import BadSetting, ModalityMismatch, NothingToEvaluate, TooFewSamples
-from evalkit.leaks import leak, leak_auc, leaks, stratified_auc
+from evalkit.leakage import leak, leak_auc, leaks, stratified_auc
 from evalkit.measurement import Bench
 from evalkit.metrics.detection import area_under_roc
 from evalkit.normalising import HIGHEST_QUALITY, Plan, normalised, plan_for

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from evalkit.errors import BadSetting, ModalityMismatch, TooFewSamples
-from evalkit.map_pictures import VIRIDIS, coloured, drawn
-from evalkit.maps import (
+from evalkit.maps.deleting import (
     FAITHFUL,
     Asked,
     blurred,
@@ -25,6 +24,7 @@ from evalkit.maps import (
     over_all,
     to_cells,
 )
+from evalkit.maps.pictures import VIRIDIS, coloured, drawn
 from evalkit.measurement import Bench
 from evalkit.samples.arrays import from_images, from_texts
 

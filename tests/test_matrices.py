@@ -14,16 +14,16 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from detectors._judge import Judge
 from evalkit import registry
+from evalkit.commands.matrix import matrix, named
 from evalkit.detection import fitted
 from evalkit.errors import BadRows, BadSetting, BadSource, TooFewSamples, UnknownName
-from evalkit.matrices import cross_matrix
-from evalkit.matrix_commands import matrix, named
+from evalkit.matrices.crossing import cross_matrix
+from evalkit.matrices.readings import drawings, estimated, mean_again, read
+from evalkit.matrices.regimes import check_apart, cut, expanded, regimes
 from evalkit.measurement import Bench
 from evalkit.metrics.calibration import accuracy, oracle_accuracy
 from evalkit.metrics.detection import equal_error_rate, true_positive_rate
 from evalkit.publishing import publish_model
-from evalkit.readings import drawings, estimated, mean_again, read
-from evalkit.regimes import check_apart, cut, expanded, regimes
 from evalkit.samples import ListedSet, select
 from evalkit.samples.arrays import from_images
 

@@ -18,13 +18,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from evalkit import registry
+from evalkit.commands.stress import leaks
+from evalkit.commands.stress import stress as stress_command
 from evalkit.errors import BadSetting, EvalkitError, ModalityMismatch, TooFewSamples, UnknownName, UnreadableSample
 from evalkit.samples import ListedSet
 from evalkit.samples.arrays import from_images
-from evalkit.stress import Pair, made_bed, numbers_against, numbers_of, proportion, threshold_at
-from evalkit.stress_commands import leaks
-from evalkit.stress_commands import stress as stress_command
-from evalkit.stress_suites import SUITES, holm, stress
+from evalkit.stressing.bed import Pair, made_bed, numbers_against, numbers_of, proportion, threshold_at
+from evalkit.stressing.suites import SUITES, holm, stress
 
 from .toys import images, texts
 
@@ -267,7 +267,7 @@ def test_leaks_command_and_its_exit_code(at_home: Path) -> None:
     found = invoke(leaks, "--real", real, "--fake", fake, "--strict", "-o", str(out))
     assert found.exit_code == 1 and "above the limit" in found.output
     document = json.loads(out.read_text("utf-8"))
-    assert document["schema"] == "evalkit.leaks/1" and document["over_limit"] == ["fake"]
+    assert document["schema"] == "evalkit.leakage/1" and document["over_limit"] == ["fake"]
     assert invoke(leaks, "--real", real, "--fake", fake).exit_code == 0
     assert invoke(leaks, "--real", real, "--fake", same, "--strict").exit_code == 0
 

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from evalkit.verdicts import Judgement, Reason, Seen, combined, judged, position
+from evalkit.judging.verdicts import Judgement, Reason, Seen, combined, judged, position
 
 FAKE, REAL, BETWEEN = Seen(0.9, 0.2, 0.8), Seen(0.1, 0.2, 0.8), Seen(0.5, 0.2, 0.8)
 

@@ -25,7 +25,6 @@ MAY: dict[str, set[str] | None] = {
     "assets_detectors": {"assets"},
     "downloads": BASE | {"cache"},
     "weights": BASE | {"assets", "assets_detectors", "cache", "downloads"},
-    "weights_commands": BASE | {"progress", "records", "weights"},
     "progress": BASE,
     "interrupts": set(),
     "settings": BASE,
@@ -37,12 +36,7 @@ MAY: dict[str, set[str] | None] = {
     "laundering": BASE,
     "normalising": BASE | {"laundering", "samples"},
     "containers": BASE,
-    "leaks": BASE | {"containers", "hardware", "metrics", "normalising", "samples"},
-    "stress": BASE | {"laundering", "measurement", "metrics", "resample", "samples"},
-    "stress_chains": BASE | {"laundering", "stress"},
-    "stress_suites": BASE | {"hardware", "laundering", "measurement", "stress", "stress_chains"},
-    "stress_commands": BASE
-    | {"cache", "detection", "leaks", "options", "publishing", "records", "registry", "samples", "stress_suites"},
+    "leakage": BASE | {"containers", "hardware", "metrics", "normalising", "samples"},
     "metrics": BASE | {"resample"},
     "extractors": BASE | {"weights"},
     "rows": BASE,
@@ -62,9 +56,8 @@ MAY: dict[str, set[str] | None] = {
     "explaining": BASE | {"comparison"},
     "subjects": BASE | {"detection", "evaluation"},
     "attribution": BASE | {"comparison", "subjects"},
-    "exhibits": BASE
-    | {"attribution", "comparison", "judged", "measurement", "metrics", "samples", "subjects"},
-    "judged": BASE | {"detection", "leaks", "measurement", "metrics", "samples", "subjects"},
+    "exhibits": BASE | {"attribution", "comparison", "judged", "measurement", "metrics", "samples", "subjects"},
+    "judged": BASE | {"detection", "leakage", "measurement", "metrics", "samples", "subjects"},
     "board": BASE
     | {"comparison", "detection", "evaluation", "exhibits", "hardware", "likelihoods", "linting", "measurement"}
     | {"paths", "planning", "samples", "sharing", "subjects"},
@@ -79,36 +72,20 @@ MAY: dict[str, set[str] | None] = {
     "publishing": BASE | {"cache", "records", "registry"},
     "tables": BASE | {"registry"},
     "doctor": BASE | {"cache", "hardware"},
-    "detector_commands": BASE | {"judging", "options", "records", "tables", "verbs"},
-    "calibration": BASE,
-    "verdicts": BASE,
-    "appearance": BASE,
-    "truths": BASE,
-    "operating": BASE | {"appearance", "calibration", "measurement", "records", "samples"},
-    "judging_scores": BASE | {"calibration", "metrics", "registry"},
-    "judging_study": BASE,
-    "judging_work": BASE
-    | {"calibration", "judging_scores", "laundering", "measurement", "operating", "samples", "verdicts"},
-    "judging": BASE
-    | {"appearance", "cache", "calibration", "detection", "hardware", "judging_study", "judging_work", "measurement"}
-    | {"operating", "records", "registry", "samples", "truths", "verdicts"},
-    "map_pictures": BASE | {"cache"},
-    "maps": BASE | {"cache", "map_pictures", "measurement", "samples"},
-    "source_tables": BASE | {"calibration", "hardware", "metrics", "resample"},
-    "sourcing": BASE | {"cache", "hardware", "measurement", "publishing", "registry", "samples", "source_tables"},
-    "source_commands": BASE | {"options", "registry", "sourcing"},
     "summarising": BASE | {"cache", "measurement", "registry", "samples", "statistics"},
     "options": BASE | {"cache", "hardware", "measurement", "progress", "settings", "sharing"},
-    "regimes": BASE | {"samples"},
-    "readings": BASE | {"calibration", "hardware", "metrics", "resample"},
-    "matrix_cells": BASE | {"readings", "regimes"},
-    "matrix_study": BASE | {"leaks", "matrix_cells", "readings"},
+    "calibration": BASE,
+    "maps": BASE | {"cache", "measurement", "samples"},
+    "judging": BASE
+    | {"cache", "calibration", "detection", "hardware", "laundering", "maps", "measurement", "metrics", "records"}
+    | {"registry", "samples"},
+    "stressing": BASE | {"hardware", "laundering", "measurement", "metrics", "resample", "samples"},
+    "sourcing": BASE
+    | {"cache", "calibration", "hardware", "measurement", "metrics", "publishing", "registry", "resample", "samples"},
     "matrices": BASE
-    | {"board", "cache", "detection", "hardware", "leaks", "matrix_cells", "matrix_study", "measurement"}
-    | {"normalising", "publishing", "readings", "regimes", "registry", "samples"},
-    "matrix_commands": BASE | {"matrices", "options", "registry"},
-    "attacks": BASE | {"hardware", "measurement", "samples"},
-    "attack_suite": BASE | {"attacks", "samples", "stress"},
+    | {"cache", "calibration", "detection", "hardware", "leakage", "measurement", "metrics", "normalising"}
+    | {"publishing", "registry", "resample", "samples"},
+    "commands": None,
     "verbs": None,
     "__init__": None,
     "cli": None,

@@ -110,7 +110,7 @@ def average_precision_estimate(real_scores: Tensor, fake_scores: Tensor, *, seed
     No interpolation, equal scores are one threshold. With its 95 % stratified bootstrap interval. Raises
     TooFewSamples, BadRows.
     """
-    return _resampled(_average_precision, real_scores, fake_scores, seed)
+    return _resampled(average_precision_of, real_scores, fake_scores, seed)
 
 
 def equal_error_rate(real_scores: Tensor, fake_scores: Tensor, *, seed: int = 0) -> Estimate:
@@ -118,7 +118,7 @@ def equal_error_rate(real_scores: Tensor, fake_scores: Tensor, *, seed: int = 0)
 
     Scores [N] and [M]. With its 95 % stratified bootstrap interval. Raises TooFewSamples, BadRows.
     """
-    return _resampled(_equal_error_rate, real_scores, fake_scores, seed)
+    return _resampled(equal_error_rate_of, real_scores, fake_scores, seed)
 
 
 def true_positive_rate(real_scores: Tensor, fake_scores: Tensor, *, fpr: float = 0.05, seed: int = 0) -> Estimate:
@@ -152,13 +152,15 @@ def _resampled(read: Callable[[Curve], Tensor], real_scores: Tensor, fake_scores
     return bootstrap(statistic, [len(real), len(fake)], seed=seed)[""]
 
 
-def _average_precision(curve: Curve) -> Tensor:
+def average_precision_of(curve: Curve) -> Tensor:
+    """Average precision of each of B curves, float64 [B], without interpolation."""
     catches = curve.catches.double()
     called = (curve.false_alarms + curve.catches)[:, 1:].clamp_min(1)
     return (catches.diff(dim=1) * catches[:, 1:] / called).sum(dim=1) / catches[:, -1]
 
 
-def _equal_error_rate(curve: Curve) -> Tensor:
+def equal_error_rate_of(curve: Curve) -> Tensor:
+    """Equal error rate of each of B curves, float64 [B], interpolated at the crossing."""
     fpr = curve.false_alarms.double() / curve.false_alarms[:, -1:]
     excess = (
         fpr + curve.catches.double() / curve.catches[:, -1:] - 1

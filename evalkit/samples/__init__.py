@@ -12,10 +12,10 @@ from ..cache import FileDigests, default_root
 from ..errors import BadSource, ModalityMismatch
 from ..types import Modality, SampleSet
 from . import archive, arrays, embedded, folder, lines, remote, statistics
-from ._set import ListedSet, halves, select
+from ._set import ListedSet, halves, select, some
 from .prompts import conditions_of
 
-__all__ = ["ListedSet", "conditions_of", "halves", "open_samples", "select"]
+__all__ = ["ListedSet", "conditions_of", "halves", "open_samples", "select", "some"]
 
 
 def open_samples(

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListedSet:
-    """Samples of one modality in a fixed order; decoding happens in `Sample.load`."""
+    """Samples of one modality in a fixed order; decoding happens in `Sample.load`.
+
+    origins: names of the sets it was pooled from, where each sample's group is the name of its own.
+    """
 
     name: str
     modality: Modality
     samples: tuple[Sample, ...]
     source: str = ""
+    origins: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -41,8 +45,18 @@ class ListedSet:
 def select(samples: SampleSet, keep: Iterable[int], name: str | None = None) -> ListedSet:
     """The samples at the positions `keep`, in that order."""
     listed = tuple(samples)
-    source = getattr(samples, "source", "")
-    return ListedSet(name or samples.name, samples.modality, tuple(listed[i] for i in keep), source)
+    source, origins = getattr(samples, "source", ""), getattr(samples, "origins", ())
+    return ListedSet(name or samples.name, samples.modality, tuple(listed[i] for i in keep), source, origins)
+
+
+def some(samples: SampleSet, n: int, seed: int) -> list[int]:
+    """Positions, in order, of n of the samples chosen by content and seed; of all where there are no more than n."""
+    listed = tuple(samples)
+
+    def draw(i: int) -> str:
+        return hashlib.sha256(f"{seed}/{listed[i].digest}/{i}".encode()).hexdigest()
+
+    return sorted(sorted(range(len(listed)), key=draw)[:n])
 
 
 def bucket(digest: str, buckets: int) -> int:

@@ -30,7 +30,8 @@ def transformed(
     if samples.modality != "image":
         raise ModalityMismatch(f"{samples.name!r} holds {samples.modality}s; only images can be changed so ({recipe})")
     changed = tuple(_changed(sample, change, recipe, seed) for sample in samples)
-    return ListedSet(name or f"{samples.name} ({recipe})", "image", changed, getattr(samples, "source", ""))
+    source, origins = getattr(samples, "source", ""), getattr(samples, "origins", ())
+    return ListedSet(name or f"{samples.name} ({recipe})", "image", changed, source, origins)
 
 
 def _changed(sample: Sample, change: Change, recipe: str, seed: int) -> Sample:

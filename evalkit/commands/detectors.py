@@ -1,0 +1,136 @@
+"""`evalkit train` and `evalkit detect`: detectors from samples, and verdicts from detectors."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..options import Run, common, controls_of
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["generator", "detector"]))
+@click.argument("name")
+@click.option("--data", metavar="SOURCE", help="What a generator learns from.")
+@click.option("--real", metavar="SOURCE", help="Real samples a detector learns from.")
+@click.option("--fake", metavar="SOURCE", multiple=True, help="Generated samples a detector learns from; repeatable.")
+@click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
+@click.option("--from", "start", metavar="DIR", help="Go on from this trained generator (fine-tuning).")
+@click.option("--with-detector", "critic", metavar="NAME", help="Train the generator against this detector too.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder.")
+@common
+def train(
+    kind: str,
+    name: str,
+    data: str | None,
+    real: str | None,
+    fake: tuple[str, ...],
+    controls: tuple[str, ...],
+    start: str | None,
+    critic: str | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Train a generator on data, or a detector on real and generated samples; write a model folder."""
+    from .. import verbs
+
+    with Run(options) as run:
+        settings = {**controls_of(controls), **({"critic": critic} if critic else {})}
+        given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "start": start, "controls": settings}
+        verbs.train(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
+    click.echo(str(out / "card.json"))
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--with",
+    "detectors",
+    metavar="DETECTOR",
+    multiple=True,
+    required=True,
+    help="Detector folder, or the name of a published one; repeatable.",
+)
+@click.option("--truth", metavar="real|fake|FILE", help="What the samples are: a word, or a .csv of id,label.")
+@click.option("--calibrate", metavar="SOURCE", help="Real samples of yours that set the threshold.")
+@click.option("--fake", metavar="SOURCE", multiple=True, help="Fakes that P(fake) is calibrated on; repeatable.")
+@click.option("--fpr", type=float, help="Share of fresh reals that may be flagged (default 0.01).")
+@click.option("--confidence", type=float, help="How sure to be of that FPR (default 0.95; 0: on average).")
+@click.option("--fpr-in-expectation", is_flag=True, help="The FPR holds on average: the same as --confidence 0.")
+@click.option(
+    "--method",
+    type=click.Choice(["temperature", "isotonic", "venn_abers"]),
+    help="Map from score to P(fake) (default: venn_abers).",
+)
+@click.option("--prevalence", type=float, help="Share of fakes you expect, for P(fake) and PPV.")
+@click.option("--flips", is_flag=True, help="Judge four mild re-encodings too: uncertain where the verdict changes.")
+@click.option(
+    "--explain",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Maps of the six most fake images of each detector, with a test of their faithfulness.",
+)
+@click.option(
+    "--keep-calibration", "kept", type=click.Path(path_type=Path), metavar="FILE", help="Keep the calibration here."
+)
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="A kept calibration, for --calibrate."
+)
+@click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json .csv .md .html")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else.")
+@common
+def detect(
+    source: str,
+    detectors: tuple[str, ...],
+    fpr_in_expectation: bool,
+    confidence: float | None,
+    kept: Path | None,
+    as_json: bool,
+    truth: str | None,
+    calibrate: str | None,
+    fake: tuple[str, ...],
+    fpr: float | None,
+    method: str | None,
+    prevalence: float | None,
+    flips: bool,
+    explain: Path | None,
+    calibration: Path | None,
+    outputs: tuple[Path, ...],
+    **options: Any,
+) -> None:
+    """Let fitted detectors judge the samples of SOURCE: synthetic, authentic or uncertain, and why.
+
+    With --calibrate the threshold is set on your own reals for a false positive rate, and every sample gets a p-value
+    against them; with --fake as well, P(fake) is calibrated. With --truth: how well the detectors do.
+    """
+    from ..errors import BadSetting
+    from ..judging.detecting import detect as judged
+    from ..records import dumps
+    from ..tables import detection_table
+
+    if fpr_in_expectation and confidence:
+        raise BadSetting(f"--fpr-in-expectation and --confidence {confidence}; give one of them")
+    with Run(options) as run:
+        found = judged(
+            source,
+            detectors,
+            truth=truth,
+            calibrate=calibrate,
+            fake=fake,
+            calibration=calibration,
+            keep_calibration=kept,
+            fpr=fpr,
+            confidence=0.0 if fpr_in_expectation else confidence,
+            method=method,
+            prevalence=prevalence,
+            flips=flips,
+            explain=explain,
+            outputs=outputs,
+            bench=run.bench,
+            command=shlex.join(["evalkit", *sys.argv[1:]]),
+        )
+    click.echo(dumps(found) if as_json else detection_table(found), nl=not as_json)

@@ -1,0 +1,1 @@
+"""Fitted detectors under stress: laundered, shrunk, by subgroup and time, attacked; thresholds set on clean reals."""

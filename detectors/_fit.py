@@ -28,7 +28,7 @@ FEWEST_ORIGINS = 3
 class TrainingSet:
     """Prepared samples, real ones first; `is_fake` says which, 0 or 1; `words` says where they came from.
 
-    digests and groups: of each sample, its content and its label, slice or (of pooled sets) its set.
+    digests and groups: of each sample, its content and, of fakes pooled from several sets, the name of its set.
     """
 
     prepared: list[Tensor]
@@ -52,6 +52,8 @@ def collect(
         if samples.modality != modality:
             raise ModalityMismatch(f"detector {name!r} judges {modality}s; the {role} side holds {samples.modality}s")
         side, unreadable = [], 0
+        # A group may also be a class of what is shown, which says nothing of who made it.
+        made_by = role == "fake" and bool(getattr(samples, "origins", ()))
         for sample in samples:
             try:
                 side.append(prepare(sample.load()))
@@ -59,7 +61,7 @@ def collect(
                 unreadable += 1
             else:
                 digests.append(sample.digest)
-                groups.append(sample.group)
+                groups.append(sample.group if made_by else None)
         if len(side) < FEWEST:
             raise TooFewSamples(
                 f"detector {name!r} learns from at least {FEWEST} {role} samples; {samples.name!r} has {len(side)}"
@@ -85,13 +87,11 @@ def grouped_folds(data: TrainingSet, k: int, seed: int) -> npt.NDArray[np.int64]
     """A fold number 0..k-1 for each sample, shuffled and even where it can be; equal content is never in two folds.
 
     Fakes of one origin stay together where the fake side has at least three, so that what is set aside comes from
-    generators the network has not seen. A group is an origin where no real sample has it: the two sides share labels
-    (the digit 7), and a label set aside on one side only would itself tell real from fake.
+    generators the network has not seen.
     Raises TooFewSamples when a side has fewer than k different samples.
     """
     # Where copies tie the origins together until a fold has none, content alone decides.
-    fakes = {g for g, f in zip(data.groups, data.is_fake, strict=True) if f and g is not None}
-    origins = fakes - {g for g, f in zip(data.groups, data.is_fake, strict=True) if not f}
+    origins = {g for g in data.groups if g is not None}
     for whole in [origins, set[str]()] if len(origins) >= FEWEST_ORIGINS else [set[str]()]:
         fold = _spread(data, whole, k, seed)
         if all(set(fold[data.is_fake == side]) == set(range(k)) for side in (0, 1)):

@@ -21,6 +21,7 @@ from evalkit.extractors.identity import identity
 from evalkit.types import Modality
 
 from ._calibrate import THRESHOLD
+from ._linear import linear_tensors
 
 SCHEMA = "evalkit.detector/1"
 MODEL, CARD = "model.safetensors", "card.json"
@@ -159,16 +160,7 @@ class LinearJudge(Judge):
 
     def _learn_linear(self, rows: Tensor, is_fake: Any, C: float, seed: int, trained_on: str) -> None:
         """Standardise rows [N, columns] and fit the calibrated logistic regression on them."""
-        from ._calibrate import calibrated_logistic
-
-        X = rows.double().numpy()
-        mean, scale = X.mean(0), X.std(0)
-        # A column that never varies says nothing: divided by 1 it stays at zero.
-        scale[scale < 1e-9] = 1.0
-        coefficients, intercept = calibrated_logistic((X - mean) / scale, is_fake, C, seed)
-        learnt = {"mean": mean, "scale": scale, "coefficients": coefficients, "intercept": [intercept]}
-        tensors = {key: torch.as_tensor(value, dtype=torch.float32) for key, value in learnt.items()}
-        self._learn(tensors, {"seed": seed}, trained_on)
+        self._learn(linear_tensors(rows, is_fake, C, seed), {"seed": seed}, trained_on)
 
 
 def _write(path: Path, content: bytes) -> None:

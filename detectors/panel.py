@@ -77,6 +77,11 @@ class Panel(Judge):
     def heads(self) -> Mapping[str, slice]:
         return MappingProxyType({"panel": slice(0, len(self.members))})
 
+    @property
+    def levelled(self) -> bool:
+        """Whether it is to be fitted and asked behind one normalising plan: a panel is, what is built on it is not."""
+        return type(self) is Panel
+
     def keep_in(self, folder: Path) -> None:
         """Let every member that can go on with a training keep its state in a folder of this folder."""
         self._folder = folder
@@ -133,11 +138,18 @@ class Panel(Judge):
 
 @dataclass(frozen=True)
 class Held:
-    """Samples that are in memory; `digest` as every sample set has it: of the content in order."""
+    """Samples that are in memory; `digest` as every sample set has it: of the content in order.
+
+    Their groups are the sets that the fakes were pooled from, where they were.
+    """
 
     name: str
     samples: tuple[Sample, ...]
     modality: Literal["image"] = "image"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return tuple(sorted({s.group for s in self.samples if s.group is not None}))
 
     @cached_property
     def digest(self) -> str:

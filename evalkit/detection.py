@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from PIL.Image import Resampling
 
@@ -108,6 +108,11 @@ def made(name: str) -> Detector:
     return detector
 
 
+def is_levelled(detector: Detector) -> TypeGuard[Levelled]:
+    """Whether both sides are to be brought to one size, codec and quality before it is fitted and asked."""
+    return isinstance(detector, Levelled) and detector.levelled
+
+
 def _obtained(detector: Detector, device: str) -> Detector:
     assert isinstance(detector, Published)
     detector.obtain()
@@ -169,7 +174,7 @@ def judge(
     else:
         about = {"rule": lesson.rule, "seed": seed, "n_real": len(lesson.real), "n_fake": len(lesson.fake)}
         about["real"] = lesson.real.digest
-    if isinstance(made(name), Levelled):
+    if is_levelled(made(name)):
         level = normalised(lesson.real, lesson.fake, real, fake)
         lesson = Lesson(level.real, level.fakes[0], lesson.rule)
         _, real, fake = level.fakes

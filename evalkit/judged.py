@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .detection import PUBLISHED, cross_rows
+from .detection import PUBLISHED, cross_rows, is_levelled
 from .errors import EvalkitError
 from .leakage import leak_auc
 from .metrics.curves import roc_points
 from .metrics.detection import area_under_roc
 from .samples.statistics import StatisticsSet
-from .types import Cell, Curves, Estimate, Exhibit, Features, Levelled, Line, Matrix
+from .types import Cell, Curves, Estimate, Exhibit, Features, Line, Matrix
 
 if TYPE_CHECKING:
     from .detection import Judge
@@ -26,7 +26,7 @@ def judged(scored: Sequence[Scored], bench: Bench) -> list[Exhibit]:
     for name in names:
         judges = {s.entrant.name: s.judges[name] for s in scored if name in s.judges}
         first = next(iter(judges.values()))
-        found += _panel(name, judges) if isinstance(first.detector, Levelled) else _one(name, judges, bench)
+        found += _panel(name, judges) if is_levelled(first.detector) else _one(name, judges, bench)
     found.sort(key=lambda e: isinstance(e, Matrix))
     return [*found, *(_leaks(scored) if names else ())]
 
@@ -71,7 +71,7 @@ def _one(name: str, judges: Mapping[str, Judge], bench: Bench) -> Iterator[Exhib
 
 def _panel(name: str, judges: Mapping[str, Judge]) -> Iterator[Exhibit]:
     first = next(iter(judges.values()))
-    assert isinstance(first.detector, Levelled)
+    assert is_levelled(first.detector)
     members = first.detector.members
     cells = tuple(
         tuple(

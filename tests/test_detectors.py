@@ -20,7 +20,9 @@ from detectors._fit import rows_of
 from detectors.cnn import CNN
 from detectors.likelihood import Likelihood
 from detectors.ngram_lr import NgramLR
+from detectors.residual import Residual
 from detectors.spectrum import Spectrum
+from evalkit import registry
 from evalkit.errors import (
     BadRecord,
     BadSource,
@@ -33,9 +35,9 @@ from evalkit.errors import (
 )
 from evalkit.samples._set import ListedSet, loaded
 from evalkit.samples.embedded import open_embedded
-from evalkit.types import Detector, Sample
+from evalkit.types import Attributor, Detector, Sample
 
-ALL = [Spectrum, CNN, NgramLR, Likelihood]
+ALL = [Spectrum, Residual, CNN, NgramLR, Likelihood]
 RNG = np.random.RandomState(0)
 
 
@@ -108,7 +110,10 @@ def fitted(pools):
 
 
 def test_the_table_names_each_class_by_its_own_name():
-    assert {cls.name: f"{cls.__module__}:{cls.__name__}" for cls in ALL} == BUILTIN
+    for name in BUILTIN:
+        part = registry.detectors.get(name)()
+        assert part.name == name and isinstance(part, Detector | Attributor), name
+        assert part.recipe and part.modality in ("image", "text"), name
 
 
 @pytest.mark.parametrize("cls", ALL)

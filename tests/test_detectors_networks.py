@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from detectors._augment import Augmentation
-from detectors._fit import TrainingSet, grouped_folds, seeded
+from detectors._fit import TrainingSet, collect, grouped_folds, seeded
 from detectors._network import views
 from detectors._resnet import resnet18
 from detectors._training import Keeper, Lesson, Schedule, Training, train
 from detectors.cnn import CNN, CROPPED
 from detectors.npr import NPR, relations
 from detectors.patch import FIELD, STEP, Patch, Patches
+from evalkit.detection import pooled
 from evalkit.errors import RunFailed, TooFewSamples, UnknownName, UnreadableSample, UsageError
+from evalkit.samples import halves, select
 from evalkit.types import Differentiable, Mapped, Resumable
 from tests.test_detectors import auroc, listed, p_fake, unseen
 
@@ -95,7 +97,7 @@ def test_copies_share_a_fold_within_a_side_and_across_sides():
 
 
 def test_three_generators_stay_whole_and_two_do_not():
-    real = [(f"r{i}", "photos") for i in range(30)]
+    real = [(f"r{i}", None) for i in range(30)]
     for names, whole in ((("a", "b", "c", "d"), True), (("a", "b"), False)):
         fake = [(f"f{i}", names[i % len(names)]) for i in range(40)]
         fold = grouped_folds(training_set(real, fake), 3, seed=0)[30:]
@@ -103,10 +105,18 @@ def test_three_generators_stay_whole_and_two_do_not():
         assert set(fold) == {0, 1, 2}
 
 
-def test_labels_that_both_sides_have_are_no_origins():
-    sides = [[(f"{side}{i}", str(i % 10)) for i in range(60)] for side in "rf"]
-    fold = grouped_folds(training_set(*sides), 3, seed=0)
-    assert all(len(inside) > 1 for inside in folds_of(fold[60:], [g for _, g in sides[1]]).values())
+def test_classes_of_what_is_shown_are_no_origins_and_pooled_sets_are():
+    def grouped(name, groups):
+        images = listed(noisy(24, 8, len(name)), name)
+        return replace(images, samples=tuple(replace(s, group=g) for s, g in zip(images, groups * 6, strict=True)))
+
+    real, classes = grouped("real", ["cat", "dog", "cow", "hen"]), grouped("fake", ["cat", "dog", "cow", "hen"])
+    four = pooled([select(classes, range(6 * k, 6 * k + 6), f"g{k}") for k in range(4)])
+    for fake, origins in ((classes, set()), (four, {"g0", "g1", "g2", "g3"}), (halves(four)[0], None)):
+        data = collect("toy", "image", torch.from_numpy, real, fake)
+        found = set(data.groups) - {None}
+        assert found == origins if origins is not None else found and found <= {"g0", "g1", "g2", "g3"}
+        assert all(g is None for g, f in zip(data.groups, data.is_fake, strict=True) if not f)
 
 
 def test_a_side_of_copies_is_refused_in_one_line():

@@ -31,7 +31,7 @@ def study_of(document: Mapping[str, Any], command: str = "", maps: Path | None =
         schema=document["schema"],
         title=f"{source['name']}: {source['n']} {source['modality']}s judged",
         findings=tuple(findings(document)),
-        exhibits=(*_exhibits(document), *(() if maps is None else _maps(document, maps))),
+        exhibits=(*_exhibits(document), *(() if maps is None else _maps(document, maps)), *_samples(document)),
         data=document,
         provenance=provenance,
         warnings=tuple(document["warnings"]),
@@ -96,7 +96,6 @@ def _exhibits(document: Mapping[str, Any]) -> Iterator[Exhibit]:
         note = "The truth of these samples is known. 95 % intervals; none where it would mislead."
         yield Table("How well", note, ("number", "value", "interval", "n", "how"), rows)
     yield from _curves(judges)
-    yield from _samples(document)
 
 
 def _verdicts(document: Mapping[str, Any]) -> Table:

@@ -92,7 +92,9 @@ def _panel(name: str, judges: Mapping[str, Judge]) -> Iterator[Exhibit]:
 
 
 def _leaks(scored: Sequence[Scored]) -> Iterator[Exhibit]:
-    """What container facts alone tell, beside every detector's number; nothing where no side has files."""
+    """What container facts alone tell, beside every detector's number; nothing where there are neither files nor
+    different sizes.
+    """
     names, cells = [], []
     for s in scored:
         real, fake = s.sides.real, s.sides.fake.samples
@@ -106,7 +108,8 @@ def _leaks(scored: Sequence[Scored]) -> Iterator[Exhibit]:
             why = "no files on one side"
         names.append(s.entrant.name)
         cells.append((Cell(None, why=why) if value is None else _cell(value),))
-    if any(cell.value is not None for (cell,) in cells):
+    # Sets in memory have sizes only: where those are equal, 0.5 for every subject says nothing worth a table.
+    if any(cell.value is not None and cell.value != 0.5 for (cell,) in cells):
         yield Matrix(
             "What the files give away",
             "AUC of a classifier that reads codec, tables, size and metadata and no pixel. Where it is high, a"

@@ -9,6 +9,7 @@ P(fake) is the sigmoid of the published log-odds and not calibrated: its authors
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Release:
         return f"{self.view.words}; (x / 255 - {list(self.mean)}) / {list(self.std)}"
 
 
-class PublishedJudge(Judge):
+class PublishedJudge(Judge, ABC):
     """Base of the published detectors: a table of releases, a network with the authors' names of weights.
 
     A detector sets `name`, `version`, `licence`, `trained`, `instead` and `releases` (the first is what it is without a
@@ -89,9 +90,9 @@ class PublishedJudge(Judge):
 
     # What a detector writes --------------------------------------------------------------------------------
 
+    @abstractmethod
     def network(self) -> nn.Module:
         """The network, log-odds [B] of normalised images; built on the meta device, weights come later."""
-        raise NotImplementedError
 
     def read(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of the published file under the network's names; ValueError in words when they are others."""

@@ -30,6 +30,7 @@ from .board import (
 from .judges import (
     Attributor,
     Critic,
+    Criticised,
     Detector,
     Differentiable,
     Levelled,
@@ -43,7 +44,6 @@ from .line import (
     Arranging,
     Batch,
     Control,
-    Criticised,
     Excluded,
     Extractor,
     Features,

@@ -144,3 +144,10 @@ class Levelled(Protocol):
     def levelled(self) -> bool: ...
     @property
     def members(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Criticised(Protocol):
+    """A generator whose training can take a detector as an extra critic, named by its control `critic`."""
+
+    def take_critic(self, critic: Critic) -> None: ...

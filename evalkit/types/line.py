@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from .judges import Critic
-
     Media: TypeAlias = "npt.NDArray[np.uint8] | str"
 
 Modality: TypeAlias = Literal["image", "text"]
@@ -205,13 +203,6 @@ class Given(Protocol):
     @property
     def takes(self) -> Modality: ...
     def sample_given(self, inputs: SampleSet, seed: int) -> Iterator[Batch]: ...
-
-
-@runtime_checkable
-class Criticised(Protocol):
-    """A generator whose training can take a detector as an extra critic, named by its control `critic`."""
-
-    def take_critic(self, critic: Critic) -> None: ...
 
 
 @runtime_checkable

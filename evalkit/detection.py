@@ -209,6 +209,8 @@ def load_detector(place: Path | str, *, device: str = "cpu") -> Detector:
     UsageError for the name of a detector that has to be trained, RunFailed when published weights cannot be had.
     """
     folder = Path(place)
+    if isinstance(place, str) and folder.is_dir() and place in registry.detectors:
+        raise UsageError(f"{place} is a detector's name and a folder here; write ./{place} for the folder")
     if not folder.is_dir() and str(place) in registry.detectors:
         detector = made(str(place))
         if not isinstance(detector, Published):

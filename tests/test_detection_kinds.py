@@ -98,6 +98,16 @@ def test_names_that_are_no_detector_to_load_say_what_to_do(place: str, error: ty
     assert "\n" not in str(found.value)
 
 
+def test_a_name_that_is_a_folder_too_is_asked_to_say_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    detector = made("residual")
+    detector.fit(photographs(20, 0), photographs(20, 1, blur=True), seed=0)
+    detector.save(tmp_path / "spectrum")
+    with pytest.raises(UsageError, match=r"write \./spectrum for the folder"):
+        load_detector("spectrum")
+    assert load_detector("./spectrum").name == "residual" and load_detector(Path("spectrum")).name == "residual"
+
+
 def test_an_attributor_is_no_detector_anywhere(bench: Bench) -> None:
     for act in (
         lambda: made("source_probe"),

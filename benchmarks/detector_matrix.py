@@ -181,12 +181,8 @@ def attacked(detectors: Sequence[str], quick: bool, bench: Bench) -> Study:
 
 
 def shown(study: Study, title: str) -> str:
-    """Findings, the tables of means and of unseen generators, and the matrices of detectors that never saw one."""
-    kept = [
-        e
-        for e in study.exhibits
-        if (isinstance(e, Table) and e.title != "Attacks") or (isinstance(e, Matrix) and "each" not in e.title)
-    ]
+    """Findings, the tables of means and of unseen generators, and every matrix."""
+    kept = [e for e in study.exhibits if isinstance(e, Matrix) or (isinstance(e, Table) and e.title != "Attacks")]
     part = Study(study.schema, title, study.findings, tuple(kept), {}, {}, study.warnings, study.excluded)
     text: str = registry.reports.get("study_markdown")(part)
     return text

@@ -46,7 +46,7 @@ PEAKS = 3
 
 
 class Fingerprint(Attributing):
-    """Correlation of an image's noise residual with the mean residual of each source."""
+    """Attributor: correlation of an image's noise residual with the mean residual of each source."""
 
     name = "fingerprint"
     modality: ClassVar[Literal["image"]] = "image"

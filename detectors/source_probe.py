@@ -45,7 +45,7 @@ TOLD = 3
 
 
 class SourceProbe(Attributing):
-    """Logistic regression on image statistics, or on an extractor's features, that knows when no source fits."""
+    """Attributor: logistic regression on image statistics or an extractor's features; knows when no source fits."""
 
     name: str = "source_probe"  # type: ignore[misc]  # A variant has a name of its own.
     modality: ClassVar[Literal["image"]] = "image"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .errors import UnreadableSample
-from .types import MediaFacts, Sample, SampleSet
+from .types import Excluded, MediaFacts, Sample, SampleSet
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# Headers read a side, and images decoded a side where there are no headers.
+# Files looked at a side, and images measured a side where there are no headers.
 MOST, MOST_DECODED = 4_000, 400
 # Values of one fact that get a column of their own; each must occur twice to be learnt from.
 MOST_VALUES = 30
@@ -42,6 +44,32 @@ READ: dict[str, Callable[[MediaFacts], float | str]] = {
 Known = tuple[str, dict[str, "float | str"]]  # content digest, facts by name
 
 
+def looked_through(samples: SampleSet, seed: int) -> tuple[list[int], tuple[Excluded, ...]]:
+    """Positions, in order, of the readable ones among at most 4,000 samples drawn by the seed, and the others.
+
+    Each is decoded: a file cut off behind its header has facts but no picture, so no header can say that it is whole.
+    """
+    listed = tuple(samples)
+    drawn = _drawn(len(listed), MOST, seed)
+
+    def reason(i: int) -> str | None:
+        try:
+            listed[i].load()
+        except UnreadableSample as error:
+            return str(error)
+        return None
+
+    # Pillow lets go of the interpreter lock while it decodes.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = list(zip(drawn, pool.map(reason, drawn), strict=True))
+    excluded = tuple(Excluded(listed[i].id, why) for i, why in found if why is not None)
+    return [i for i, why in found if why is None], excluded
+
+
+def _drawn(n: int, most: int, seed: int) -> Sequence[int]:
+    return range(n) if n <= most else sorted(random.Random(seed).sample(range(n), most))
+
+
 def sides_of(real: SampleSet, fake: SampleSet, seed: int) -> tuple[list[list[Known]], bool]:
     """Facts of both sides; sizes alone unless both have files."""
     listed = [tuple(samples) for samples in (real, fake)]
@@ -53,9 +81,8 @@ def sides_of(real: SampleSet, fake: SampleSet, seed: int) -> tuple[list[list[Kno
 def _known(
     side: Sequence[Sample], read: Callable[[Sample], dict[str, float | str] | None], most: int, seed: int
 ) -> list[Known]:
-    chosen = range(len(side)) if len(side) <= most else sorted(random.Random(seed).sample(range(len(side)), most))
     found = []
-    for i in chosen:
+    for i in _drawn(len(side), most, seed):
         with suppress(UnreadableSample):
             if (facts := read(side[i])) is not None:
                 found.append((side[i].digest, facts))

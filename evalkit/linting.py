@@ -311,9 +311,9 @@ def _small(sides: Sequence[_Side]) -> Iterator[str]:
     if said:
         example = next(ids[0] for ids in small if ids)
         yield (
-            f"lint small: {' and '.join(said)} have an edge under {SMALL} pixels (for example {example!r}); a network "
-            "made for 224 or more sees mostly the upsampling; compare such numbers only at the same size, or use an "
-            "instrument for small images"
+            f"lint small: {' and '.join(said)} have an edge under {SMALL} pixels (for example {example!r}); where "
+            "a network made for 224 or more is used, it sees mostly the upsampling; compare its numbers only at the "
+            "same size, or use an instrument for small images"
         )
 
 

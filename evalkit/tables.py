@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,12 +83,18 @@ def _facts(x: Listing) -> str:
     return "; ".join(p for p in parts if p.strip() not in ("", "default"))
 
 
-def detection_table(found: dict[str, Any]) -> str:
-    """Verdicts of each detector with what its threshold promises, and, where the truth is known, how well it did."""
+Rows = tuple[Sequence[str], Sequence[Sequence[str]]]
+
+
+def detection_table(found: dict[str, Any], listed: Mapping[str, Rows]) -> str:
+    """Verdicts of each detector with what its threshold promises, and, where the truth is known, how well it did.
+
+    listed: header and rows of some samples under each detector, by its name.
+    """
     lines = [f"{found['source']['name']}: {found['source']['n']} samples"]
     for judged in found["detectors"]:
         low, high = judged["threshold"]
-        ends = f"thresholds {low:.6g} and {high:.6g}, trained on {judged['trained_on']}"
+        ends = f"thresholds {low:.6g} and {high:.6g}, trained on {_short(judged['trained_on']) or 'unknown'}"
         lines.append(f"{judged['name']}: {_counted(judged['verdicts'])} ({ends})")
         if judged["reasons"]:
             lines.append(f"  uncertain because of: {_counted(judged['reasons'])}")
@@ -95,6 +102,11 @@ def detection_table(found: dict[str, Any]) -> str:
         for result in judged["results"]:
             note = f"  {result['note']}" if "note" in result else ""
             lines.append(f"  {result['name']} {_with_ends(result)}{note}")
+        if judged["name"] in listed:
+            header, rows = listed[judged["name"]]
+            shown = f"{len(rows)} of " if len(rows) < len(judged["samples"]) else "all "
+            lines.append(f"  {shown}{len(judged['samples'])} samples by P(fake), the highest first:")
+            lines += [f"  {line}".rstrip() for line in _lay([header, *rows])]
     if "combined" in found:
         lines.append(f"together ({found['combined']['rule']}): {_counted(found['combined']['verdicts'])}")
     if found["excluded"]:
@@ -114,13 +126,20 @@ def _operating(point: dict[str, Any] | None) -> list[str]:
         return ["not calibrated on your reals: --calibrate REAL sets the threshold for a false positive rate"]
     sure = f"{point['confidence']:.0%} confidence" if point["confidence"] else "on average"
     lines = [
-        f"FPR <= {point['fpr']:.3g} ({sure}, {point['real']['n']:,} calibration reals); on them"
-        f" {_with_ends(point['realised_fpr'])}"
+        f"FPR <= {point['fpr']:.3g} ({sure}, {point['real']['n']:,} calibration reals): the threshold is number"
+        f" {point['rank']} from their top; {point['realised_fpr']['count']} of them lie above it (the promise comes"
+        " from the rank, not from this count)"
     ]
     if "tpr" in point:
         lines.append(f"TPR {_with_ends(point['tpr'])} on {point['fake']['n']:,} calibration fakes")
         lines += [f"PPV {_with_ends(p)} where {p['prevalence']:.3g} of all are fake" for p in point["ppv"]]
+        lines += [f"PPV {point['ppv_note']}"] if "ppv_note" in point else []
     return lines
+
+
+def _short(text: str) -> str:
+    """The text with digests cut to 12 digits; the JSON keeps them whole."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b", r"\1", text)
 
 
 def _with_ends(found: dict[str, Any]) -> str:

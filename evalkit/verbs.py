@@ -9,7 +9,7 @@ from typing import Any
 
 from . import registry
 from .comparison import instrument_digests
-from .detection import fitted, pooled
+from .detection import fitted, made, pooled
 from .drawings import write_samples
 from .entrants import (
     open_source,
@@ -22,6 +22,7 @@ from .explaining import explain as why
 from .generation import Unfinished, check_given, generate_given, load_generator
 from .generation import generate as draw
 from .hardware import environment
+from .lessons import Trained, check_lesson, on_its_own
 from .measurement import Bench
 from .publishing import ReportFolder, check_outputs, publish_model, write_outputs
 from .records import read_record
@@ -29,7 +30,7 @@ from .samples import select
 from .settings import Settings
 from .staging import chapter_board, is_record, one_board
 from .suite import SUITE
-from .types import Comparison, Detector, Generator, Leaderboard, RunRecord
+from .types import Comparison, Detector, Generator, Leaderboard, Published, RunRecord
 
 
 def compare(
@@ -191,9 +192,31 @@ def train(
     """Fit a generator on `data`, or a detector on `real` and `fake`, and save it as a model folder.
 
     start: the folder of a trained generator of that name to go on from (fine-tuning). When training diverges, the last
-    sound state is saved and the error says so.
+    sound state is saved and the error says so. Of a detector: TooFewSamples below 20 readable samples a side,
+    BadSource when a sample is on both.
     """
+    return trained(
+        kind, name, out=out, real=real, fake=fake, data=data, start=start, seed=seed, controls=controls, bench=bench
+    ).model
+
+
+def trained(
+    kind: str,
+    name: str,
+    *,
+    out: Path | str,
+    real: Any = None,
+    fake: Sequence[Any] = (),
+    data: Any = None,
+    start: Path | str | None = None,
+    seed: int = 0,
+    controls: Mapping[str, Any] | None = None,
+    bench: Bench | None = None,
+) -> Trained:
+    """`train` with what is to be said of it."""
     bench = bench or Bench()
+    said: tuple[str, ...] = ()
+    lost = ""
     if kind == "generator":
         if start is not None and data is None:
             raise UsageError("--from goes on from a trained model: give the new samples with --data SOURCE")
@@ -212,11 +235,16 @@ def train(
             raise UsageError("a detector learns from both sides: give --real SOURCE and --fake SOURCE")
         genuine = open_source(real, bench, split="train")
         fakes = [open_source(f, bench, modality=genuine.modality) for f in fake]
-        model = fitted(name, genuine, pooled(fakes), seed=seed, bench=bench)
+        forged = pooled(fakes)
+        # A published one learns from neither.
+        learns = not isinstance(made(name), Published)
+        said, lost = check_lesson(genuine, forged, bench) if learns else ((), "")
+        model = fitted(name, genuine, forged, seed=seed, bench=bench)
+        said += on_its_own(model, genuine, forged, seed, bench) if learns else ()
     else:
         raise UsageError(f"cannot train {kind!r}; expected generator or detector")
     publish_model(model, Path(out))
-    return model
+    return Trained(model, said, lost and f"{lost}; the model is in {out}, but do not act on it")
 
 
 def conclude(board: Leaderboard) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from detectors._sources import threshold_for
 from detectors.fingerprint import Fingerprint, autocorrelation_peaks, central, in_words, residual
 from detectors.source_probe import SourceProbe
+from evalkit import registry
 from evalkit.commands.sources import attribute as command
 from evalkit.errors import (
     BadRecord,
@@ -226,6 +227,7 @@ def test_confusion_and_accuracies_by_hand():
     assert rows == ("a", "b", "new") and counts == ((6, 2, 2), (0, 5, 0), (1, 0, 3))
     value = {x["name"]: x["value"] for x in results(found, ("a", "b"))}
     assert value["closed_accuracy"] == pytest.approx(13 / 15)
+    assert [x["name"] for x in results(found, ("a", "b", "c", "d")) if x.get("chance") == 0.25] == ["closed_accuracy"]
     assert value["accuracy"] == pytest.approx(14 / 19)
     assert value["balanced_accuracy"] == pytest.approx((0.6 + 1 + 0.75) / 3)
     assert (value["rejected_known"], value["rejected_unknown"]) == (pytest.approx(2 / 15), pytest.approx(3 / 4))
@@ -297,6 +299,11 @@ def test_a_fitted_attributor_is_found_again_by_content(tmp_path, monkeypatch):
     assert trained("fingerprint", sets, seed=0, bench=bench).digest == first.digest
 
 
+def test_the_listing_says_which_detectors_are_attributors():
+    said = {x.name for x in registry.detectors.listings() if x.summary.startswith("Attributor: ")}
+    assert said == {"fingerprint", "source_probe"}
+
+
 def test_the_command_prints_the_matrix(tmp_path, monkeypatch):
     monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
     for name in ("ada", "bob"):
@@ -306,5 +313,7 @@ def test_the_command_prints_the_matrix(tmp_path, monkeypatch):
     lines = done.output.splitlines()
     assert lines[0].startswith("48 samples: ada ") and lines[2].startswith("true | verdict")
     assert [sum(map(int, line.split()[1:])) for line in lines[3:5]] == [24, 24]
+    # What marks a source is numbered statistics: for the files.
+    assert "(chance 0.500); accuracy" in lines[1] and len(lines) == 5
     with pytest.raises(BadSetting, match="NAME=SOURCE"):
         CliRunner().invoke(command, ["--among", "ada"], catch_exceptions=False)

@@ -305,13 +305,13 @@ def test_the_whole_command(judge: Path, capsys: pytest.CaptureFixture[str]) -> N
     code = run(["detect", "good", "--with", "judge", *calibrated, *kept, "--truth", "real", *outputs, "-q"])
     assert code == 0
     shown = capsys.readouterr().out
-    assert "FPR <= 0.05 (95% confidence, 60 calibration reals)" in shown and "where 0.1 of all are fake" in shown
+    assert "FPR <= 0.05 (95% confidence, 60 calibration reals)" in shown and "PPV not measurable" in shown
     document = json.loads(Path("out.json").read_text(), parse_constant=lambda c: pytest.fail(c))
     rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
     assert [float(r["p_value"]) for r in rows] == [s["p_value"] for s in document["detectors"][0]["samples"]]
     for name in ("out.md", "out.html"):
         text = Path(name).read_text()
-        assert "60 calibration reals" in text and "PPV at 0.1 prevalence" in text and "Samples under spectrum" in text
+        assert "60 calibration reals" in text and "P at prevalence 0.1" in text and "Samples under spectrum" in text
     assert run(["detect", "good", "--with", "judge", "--calibration", "cal.json", "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["detectors"][0]["threshold"] == document["detectors"][0]["threshold"]
 

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
+from evalkit.cli import run
 from evalkit.detection import Lesson, judge
-from evalkit.errors import BadSetting, ModalityMismatch, NothingToEvaluate, TooFewSamples
-from evalkit.leakage import leak, leak_auc, leaks, stratified_auc
+from evalkit.errors import BadSetting, Inconclusive, ModalityMismatch, NothingToEvaluate, TooFewSamples
+from evalkit.leakage import conclude, leak, leak_auc, leaks, stratified_auc
 from evalkit.measurement import Bench
 from evalkit.metrics.detection import area_under_roc
 from evalkit.normalising import HIGHEST_QUALITY, Plan, normalised, plan_for
 from evalkit.samples import open_samples
 from evalkit.samples._headers import read_facts
-from evalkit.types import SampleSet
+from evalkit.types import SampleSet, Table
 
 from .toys import images, texts
 
@@ -104,6 +106,83 @@ def test_the_stratified_auc_is_delongs_where_there_is_one_fold_and_a_mean_over_f
     assert stratified_auc(scores + 5 * fold, is_fake, fold) == stratified_auc(scores, is_fake, fold)
     each = [roc_auc_score(is_fake[fold == k], scores[fold == k]) for k in (0, 1)]
     assert stratified_auc(scores, is_fake, fold).value == pytest.approx(sum(each) / 2, abs=1e-9)
+
+
+def test_nothing_but_ties_has_the_interval_of_what_was_not_seen() -> None:
+    """None of n files differs, so at 97.5 % at most Clopper-Pearson's upper share does, on either side."""
+    found = stratified_auc(np.zeros(70), np.arange(70) >= 40, np.arange(70) % 5)
+    other = [binomtest(0, n).proportion_ci(0.95, "exact").high for n in (30, 40)]
+    assert found.value == 0.5 and found.high == pytest.approx(1 - (1 - other[0]) * (1 - other[1]) / 2)
+    assert found.low == pytest.approx(1 - found.high) and found.method == "clopper-pearson"
+    study = leaks(images(40), [images(30, seed=1)])
+    [plain] = study.data["fakes"]
+    assert (plain["low"], plain["high"]) == (found.low, found.high) and plain["low"] < 0.45
+    assert "the same in every file of both sides" in study.findings[0] and study.data["over_limit"] == []
+
+
+def test_only_what_is_one_value_in_every_file_is_called_the_same(tmp_path: Path) -> None:
+    """One oblong file of sixty moves no median and is in no leaf: width varies and tells nothing apart."""
+    real, _ = folder(tmp_path / "a", range(30)), folder(tmp_path / "b", range(100, 130))
+    scene(100, 60).crop((0, 0, 60, 40)).save(tmp_path / "b" / "0100.jpg", quality=90)
+    study = leaks(real, [open_samples(tmp_path / "b")])
+    [table] = study.exhibits
+    assert isinstance(table, Table)
+    _, _, rest = table.note.partition("The same in every file: ")
+    same, _, tied = rest.partition(". Not the same in every file, yet no help in telling the sides apart: ")
+    assert {"format", "height", "progressive"} <= set(same.split(", ")) and not {"width", "aspect"} & set(
+        same.split(", ")
+    )
+    assert set(tied.rstrip(".").split(", ")) == {"width", "aspect"}
+    assert "the same in every file of both sides" not in study.findings[0]
+
+
+def test_files_that_cannot_be_read_are_listed_and_over_one_per_cent_is_inconclusive(tmp_path: Path) -> None:
+    real = folder(tmp_path / "a", range(20))
+    folder(tmp_path / "b", range(100, 130))
+    torn, junk = tmp_path / "b" / "0103.jpg", tmp_path / "b" / "0107.jpg"
+    torn.write_bytes(torn.read_bytes()[:-300])
+    assert read_facts(torn).width == 40  # its header is whole
+    junk.write_bytes(b"no picture")
+    study = leaks(real, [open_samples(tmp_path / "b")])
+    assert [(name, out.id.rpartition("/")[2]) for name, out in study.excluded] == [("b", "0103.jpg"), ("b", "0107.jpg")]
+    assert "truncated" in study.excluded[0][1].reason
+    assert study.data["fakes"][0]["n"] == {"real": 20, "fake": 28}
+    assert study.data["read"] == [{"set": "a", "n": 20, "unreadable": 0}, {"set": "b", "n": 30, "unreadable": 2}]
+    with pytest.raises(Inconclusive, match="2 of 30 samples of 'b' could not be read"):
+        conclude(study)
+    conclude(leaks(real, [images(20, size=40)]))
+    for file in (tmp_path / "b").iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(NothingToEvaluate, match="among the 30 of 'b'"):
+        leaks(real, [open_samples(tmp_path / "b")])
+
+
+def test_the_command_writes_what_it_found_and_ends_with_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    folder(tmp_path / "a", range(15), side=16)
+    folder(tmp_path / "b", range(100, 115), side=16)
+    (tmp_path / "b" / "0100.jpg").write_bytes(b"no picture")
+    given = [
+        "leaks",
+        "--real",
+        str(tmp_path / "a"),
+        "--fake",
+        str(tmp_path / "b"),
+        "-o",
+        str(tmp_path / "l.json"),
+        "-q",
+    ]
+    assert run(given) == 4
+    [out] = json.loads((tmp_path / "l.json").read_text())["excluded"]
+    assert out["set"] == "b" and out["id"].endswith("0100.jpg")
+
+
+def test_one_unreadable_file_of_a_hundred_is_still_an_answer(tmp_path: Path) -> None:
+    folder(tmp_path / "a", range(100), side=16)
+    next((tmp_path / "a").iterdir()).write_bytes(b"no picture")
+    study = leaks(open_samples(tmp_path / "a"), [images(20, size=16)])
+    assert len(study.excluded) == 1
+    conclude(study)
 
 
 def test_the_limit_is_held_against_the_lower_end(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_small_images_and_sets_without_headers(tmp_path: Path) -> None:
     found = linted(open_samples(small[:150]), open_samples(small[150:]))
     assert list(found) == ["small"]
     assert "150 of 150 real images and 150 of 150 fake images have an edge under 32 pixels" in found["small"]
+    assert "where a network made for 224 or more is used" in found["small"]
     # 200 of the 300 are looked at, because only pixels tell the size.
     assert "200 of the 200 real images looked at" in linted(open_samples(small), folder(tmp_path / "f", 5))["small"]
 

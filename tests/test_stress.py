@@ -20,10 +20,24 @@ from torch import Tensor
 from evalkit import registry
 from evalkit.commands.stress import leaks
 from evalkit.commands.stress import stress as stress_command
-from evalkit.errors import BadSetting, EvalkitError, ModalityMismatch, TooFewSamples, UnknownName, UnreadableSample
+from evalkit.errors import (
+    BadSetting,
+    EvalkitError,
+    ModalityMismatch,
+    TooFewSamples,
+    UnknownName,
+    UnreadableSample,
+)
 from evalkit.samples import ListedSet
 from evalkit.samples.arrays import from_images
-from evalkit.stressing.bed import Pair, made_bed, numbers_against, numbers_of, proportion, threshold_at
+from evalkit.stressing.bed import (
+    Pair,
+    made_bed,
+    numbers_against,
+    numbers_of,
+    proportion,
+    threshold_at,
+)
 from evalkit.stressing.suites import SUITES, holm, stress
 
 from .toys import images, texts
@@ -145,7 +159,11 @@ def test_laundering_names_the_chain_that_hurts() -> None:
     assert clean["auroc"]["value"] > 0.95 and clean["fpr"]["value"] <= 0.05
     assert any("most false alarms behind noise" in words for words in study.findings)
     assert json.loads(json.dumps(study.data, allow_nan=False)) == study.data
-    table, matrix = study.exhibits
+    # At a threshold that is lost, the ranking that is kept is not the first thing to know.
+    assert study.findings[0].startswith("rough: most false alarms behind noise: FPR 1.000")
+    assert "clean AUROC" in study.findings[-1]
+    alarms, table, matrix = study.exhibits
+    assert alarms.rows == ("jpeg95", "noise", "double_jpeg") and alarms.cells[1][0].value == 1  # type: ignore[union-attr]
     assert [row[0] for row in table.rows] == ["clean", "jpeg95", "noise", "double_jpeg"]
     assert matrix.columns == ("a", "b") and matrix.rows[0] == "clean"  # type: ignore[union-attr]
 
@@ -163,7 +181,10 @@ def test_sizes_fall_and_what_is_too_small_is_said() -> None:
     assert "under 4 pixels" in data["some"]["1/8"]["why"] and "auroc" in data["all"]["1/8"]
     curves = study.exhibits[0]
     by_name = {line.name: [x for x, _ in line.points] for line in curves.lines}  # type: ignore[union-attr]
-    assert by_name == {"all": [2.0, 4.0, 8.0, 16.0], "some": [4.0, 8.0, 16.0]}
+    assert by_name == {"all": [2.0, 4.0, 8.0, 16.0], "some": [4.0, 8.0, 16.0], "chance": [2.0, 16.0]}
+    assert [line.points[0][1] for line in curves.lines][-1] == 0.5  # type: ignore[union-attr]
+    assert study.exhibits[1].title == "False positives against size"
+    assert study.exhibits[1].lines[-1].points == ((2.0, 0.05), (16.0, 0.05))  # type: ignore[union-attr]
 
 
 def test_samples_a_chain_cannot_take_are_left_out_in_words_and_in_pairs() -> None:
@@ -288,6 +309,14 @@ def test_stress_command_writes_a_study(at_home: Path) -> None:
     assert (at_home / "out" / "index.html").is_file() and (at_home / "out" / "study.csv").is_file()
     assert "mine" in document["suites"]["laundering"]["spectrum"]["blur"]["fakes"]
     assert "study_json" in registry.reports.names()
+    assert document["provenance"]["command"].startswith("evalkit ")
+    for name, content in {"torn": b"\xff\xd8\xff", "other": b"no image"}.items():
+        (Path(fake) / f"{name}.png").write_bytes(content)
+    (Path(real) / "0.png").write_bytes(b"no image")
+    sized = invoke(stress_command, *given, "--suite", "sizes", "-o", str(at_home / "s.md"))
+    assert sized.exit_code == 0 and "AUROC against size" in (at_home / "s.md").read_text("utf-8")
+    told = [x for x in invoke(stress_command, *given).output.splitlines() if x.startswith("excluded: mine: ")]
+    assert [x.split(": ")[2] for x in told] == ["other.png", "torn.png"]
     with pytest.raises(BadSetting, match="expected NAME=YYYY-MM-DD"):
         invoke(stress_command, *given, "--released", "mine=soon")
     with pytest.raises(BadSetting, match="two fake sets are called 'x'"):

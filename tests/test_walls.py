@@ -47,6 +47,7 @@ MAY: dict[str, set[str] | None] = {
     "generation": BASE | {"cache", "critic", "drawings", "hardware", "measurement", "registry"},
     "detection": BASE | {"cache", "hardware", "laundering", "measurement", "normalising", "registry", "samples"},
     "planning": BASE | {"registry"},
+    "lessons": BASE | {"evaluation", "measurement", "samples"},
     "likelihoods": BASE | {"cache", "measurement", "planning"},
     "paths": BASE | {"hardware", "measurement", "planning", "samples"},
     "estimating": BASE | {"hardware", "measurement", "planning", "resample", "samples"},

@@ -11,6 +11,8 @@ import click
 
 from ..options import Run, common, controls_of
 
+LISTED = 10
+
 
 @click.command()
 @click.argument("kind", type=click.Choice(["generator", "detector"]))
@@ -41,8 +43,11 @@ def train(
     with Run(options) as run:
         settings = {**controls_of(controls), **({"critic": critic} if critic else {})}
         given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "start": start, "controls": settings}
-        verbs.train(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
+        done = verbs.trained(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
+    for words in done.warnings:
+        click.echo(f"warning: {words}", err=True)
     click.echo(str(out / "card.json"))
+    done.conclude()
 
 
 @click.command()
@@ -107,8 +112,9 @@ def detect(
     With --calibrate the threshold is set on your own reals for a false positive rate, and every sample gets a p-value
     against them; with --fake as well, P(fake) is calibrated. With --truth: how well the detectors do.
     """
-    from ..errors import BadSetting
+    from ..errors import BadSetting, Inconclusive
     from ..judging.detecting import detect as judged
+    from ..judging.study import sample_rows
     from ..records import dumps
     from ..tables import detection_table
 
@@ -133,4 +139,8 @@ def detect(
             bench=run.bench,
             command=shlex.join(["evalkit", *sys.argv[1:]]),
         )
-    click.echo(dumps(found) if as_json else detection_table(found), nl=not as_json)
+    listed = {judge["name"]: sample_rows(judge, LISTED) for judge in found["detectors"]}
+    click.echo(dumps(found) if as_json else detection_table(found, listed), nl=not as_json)
+    if "inconclusive" in found:
+        said = "; ".join(found["inconclusive"])
+        raise Inconclusive(f"{said}; what was judged is written, but do not act on it")

@@ -66,7 +66,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def in_words(study: Study) -> str:
-    """The study as a few lines for a terminal: findings, and the confusion matrix where the truth is known."""
+    """The study as a few lines for a terminal: findings, and the confusion matrix where the truth is known.
+
+    What marks each source is statistics by number or autocorrelation peaks: for the files, which hold it.
+    """
     lines = list(study.findings)
     table = study.data["confusion"]
     if table["rows"]:
@@ -84,5 +87,4 @@ def in_words(study: Study) -> str:
             f"left out {left['left_out']}: {found['rejected_unknown']:.3f} called unknown"
             f" (known: {found['rejected_known']:.3f}), open-set AUROC {found['open_auroc']:.3f}"
         )
-    lines += [f"{name}: {words}" for name, words in study.data["attributor"]["evidence"].items()]
     return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -31,6 +33,7 @@ def leaks(
     real: str, fakes: tuple[str, ...], limit: float, outputs: tuple[Path, ...], as_json: bool, **options: Any
 ) -> None:
     """What codecs, sizes and metadata alone tell of real and generated images, before and after normalising."""
+    from ..leakage import conclude
     from ..leakage import leaks as audited
     from ..publishing import check_study_outputs, write_study
 
@@ -44,6 +47,7 @@ def leaks(
     _print(study, as_json)
     if run.settings.strict and study.data["over_limit"]:
         raise click.exceptions.Exit(int(ExitCode.FAILED_GATE))
+    conclude(study)
 
 
 @click.command()
@@ -101,6 +105,7 @@ def stress(
             n=n,
             bench=run.bench,
             seed=run.settings.seed,
+            command=shlex.join(["evalkit", *sys.argv[1:]]),
         )
     write_study(study, outputs, out)
     _print(study, as_json)
@@ -172,9 +177,8 @@ def _print(study: Study, as_json: bool) -> None:
             click.echo(_table(exhibit))
     for words in study.warnings:
         click.echo(f"warning: {words}")
-    if study.excluded:
-        first = study.excluded[0]
-        click.echo(f"excluded: {len(study.excluded)} samples, first {first[0]}: {first[1].id}: {first[1].reason}")
+    for name, out in study.excluded:
+        click.echo(f"excluded: {name}: {out.id}: {out.reason}")
 
 
 def _table(exhibit: Table) -> str:

@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..cache import FileDigests
-from ..calibration import enough_reals
-from ..detection import load_detector, pooled
+from ..detection import load_detector
 from ..errors import BadSetting, Inconclusive, TooFewSamples, UsageError
 from ..hardware import environment
 from ..maps.deleting import explain as explained
 from ..maps.deleting import over_all
 from ..measurement import Bench, measure
 from ..records import dumps, write_text
-from ..samples import open_samples
-from ..types import Detector, SampleSet
+from ..types import Detector, Picture, SampleSet
 from .appearance import Appearance
-from .operating import Calibration, Plan, calibrated, distinct, keep, kept
+from .gathering import Inputs, gathered, opened
+from .operating import Plan, keep, kept
+from .pictures import thumbnail
 from .study import study_of
 from .truths import labels_of
 from .verdicts import Judgement, combined
@@ -36,6 +35,7 @@ from .work import Work, counts, said
 SCHEMA = "evalkit.detect/1"
 SUFFIXES = (".json", ".csv", ".md", ".html")
 EXPLAINED = 6
+SHOWN = 12
 
 
 def detect(
@@ -64,6 +64,7 @@ def detect(
     `confidence` (default 0.95; 0: on average), and the map to probabilities; calibration: a file that keep_calibration
     wrote, instead. prevalence: the share of fakes expected. flips: judge four mild re-encodings too.
     explain: a folder for maps of the six images that each detector finds most fake, each with its deletion test.
+    Where over 1 % of SOURCE, calibrate or fake is unreadable the document says so under `inconclusive` and in warnings.
     Raises UsageError when something given cannot be read or used, Inconclusive when the calibration reals are too few
     for the FPR, BadRows when a detector gives every sample the same score; unreadable samples are listed.
     """
@@ -75,16 +76,21 @@ def detect(
     given = {key: value for key, value in asked.items() if value is not None}
     _sensible(calibrate, fake, calibration, keep_calibration, given)
     judges = [load_detector(folder, device=bench.device) for folder in detectors]
-    samples = _open(source, judges[0], bench)
+    samples = opened(source, judges[0], bench)
     warnings: list[str] = []
+    inputs = Inputs(warnings)
     try:
-        found = _calibrations(judges, samples, calibrate, fake, calibration, given, bench, warnings)
+        if calibration is not None:
+            found = kept(calibration, judges, given)
+        else:
+            found = [] if calibrate is None else gathered(judges, samples, calibrate, fake, given, bench, inputs)
     except TooFewSamples as error:
         raise Inconclusive(str(error)) from error
     if keep_calibration is not None:
         keep(found, keep_calibration)
     looks = Appearance(samples.modality)
     side = measure(samples, [looks] if found else [], bench)
+    inputs.count("SOURCE", samples.name, len(side.excluded), len(samples))
     labels = None if truth is None else labels_of(truth, side.samples)
     known = 0 if labels is None else sum(label is not None for label in labels)
     if labels is not None and known < len(labels):
@@ -98,6 +104,7 @@ def detect(
     if explain is not None:
         for (entry, _), judge in zip(every, judges, strict=True):
             entry["maps"] = _maps(judge, entry, side.samples, explain, bench)
+    inconclusive = inputs.inconclusive()
     document = {
         "schema": SCHEMA,
         "source": {
@@ -110,10 +117,12 @@ def detect(
         **(_together(names, [judgements for _, judgements in every], side.samples) if len(judges) > 1 else {}),
         "excluded": [{"id": e.id, "reason": e.reason} for e in side.excluded],
         "environment": environment(bench.device),
-        "warnings": warnings,
+        **({"inconclusive": inconclusive} if inconclusive else {}),
+        "warnings": [*(f"{why}: do not act on it" for why in inconclusive), *warnings],
     }
+    pictures = _pictures(document, side.samples) if any(f.suffix == ".html" for f in outputs) else {}
     for file in outputs:
-        write_text(file, _rendered(document, file.suffix, command, explain))
+        write_text(file, _rendered(document, file.suffix, command, explain, pictures))
     return document
 
 
@@ -139,35 +148,6 @@ def _sensible(
     Plan(**given)
 
 
-def _open(source: Any, judge: Detector, bench: Bench) -> SampleSet:
-    return open_samples(source, digests=FileDigests(bench.cache.root), modality=judge.modality)
-
-
-def _calibrations(
-    judges: Sequence[Detector], samples: SampleSet, calibrate: Any, fake: Sequence[Any], file: Path | None,
-    given: Mapping[str, Any], bench: Bench, warnings: list[str],
-) -> list[Calibration]:  # fmt: skip
-    if file is not None:
-        return kept(file, judges, given)
-    if calibrate is None:
-        return []
-    plan = Plan(**given)
-    judged_ones = frozenset(s.digest for s in samples)
-    real = distinct(_open(calibrate, judges[0], bench), judged_ones, "are judged as well", warnings)
-    # Before any network runs.
-    enough_reals(len(real), plan.fpr, plan.confidence)
-    fakes = [_open(f, judges[0], bench) for f in fake]
-    pool = None if not fakes else fakes[0] if len(fakes) == 1 else pooled(fakes)
-    if pool is not None:
-        both = next((s for s in pool if s.digest in {r.digest for r in real}), None)
-        if both is not None:
-            raise UsageError(
-                f"{both.id!r} is both a calibration real and a calibration fake; one of the sources is wrong"
-            )
-        pool = distinct(pool, judged_ones, "are judged as well", warnings)
-    return [calibrated(judge, real, pool, plan, bench, warnings) for judge in judges]
-
-
 def _names(judges: Sequence[Detector]) -> list[str]:
     """Each detector's name, numbered where several share one."""
     seen: Counter[str] = Counter()
@@ -187,22 +167,50 @@ def _together(names: Sequence[str], every: Sequence[Sequence[Judgement]], sample
 
 def _maps(judge: Detector, entry: Mapping[str, Any], samples: SampleSet, folder: Path, bench: Bench) -> dict[str, Any]:
     """Maps of the images this detector finds most fake, and what the deletion test says over all of them."""
-    scored = [(row["p_fake"], i) for i, row in enumerate(entry["samples"]) if "p_fake" in row]
-    chosen = [i for _, i in sorted(scored, key=lambda one: (-one[0], one[1]))[:EXPLAINED]]
-    maps = explained(judge, samples, chosen, folder, seed=0, bench=bench)
+    maps = explained(judge, samples, _ranked(entry)[:EXPLAINED], folder, seed=0, bench=bench)
     return {"samples": maps, **({"over_all": over_all(maps)} if len(maps) > 1 else {})}
 
 
-def _rendered(document: Mapping[str, Any], suffix: str, command: str, maps: Path | None) -> str:
+def _ranked(entry: Mapping[str, Any]) -> list[int]:
+    """Positions of the scored samples, the highest P(fake) first, equal ones in order."""
+    scored = [(row["p_fake"], i) for i, row in enumerate(entry["samples"]) if "p_fake" in row]
+    return [i for _, i in sorted(scored, key=lambda one: (-one[0], one[1]))]
+
+
+def _pictures(document: Mapping[str, Any], samples: SampleSet) -> dict[str, tuple[Picture, ...]]:
+    """Thumbnails of the images with the highest P(fake) under each detector, by its name; none of texts."""
+    if samples.modality != "image":
+        return {}
+    listed, found = tuple(samples), {}
+    for entry in document["detectors"]:
+        shown = []
+        for i in _ranked(entry)[:SHOWN]:
+            row, pixels = entry["samples"][i], listed[i].load()
+            assert not isinstance(pixels, str)
+            shown.append(thumbnail(pixels, f"{row['id']}: P(fake) {row['p_fake']:.3g}, {row['verdict']}"))
+        found[entry["name"]] = tuple(shown)
+    return found
+
+
+def _rendered(
+    document: Mapping[str, Any],
+    suffix: str,
+    command: str,
+    maps: Path | None,
+    pictures: Mapping[str, tuple[Picture, ...]],
+) -> str:
     if suffix == ".json":
         return dumps(document)
     if suffix == ".csv":
         return as_csv(document)
     report = registry.reports.get({".md": "study_markdown", ".html": "study_html"}[suffix])
-    return str(report(study_of(document, command, maps)))
+    return str(report(study_of(document, command, maps, pictures if suffix == ".html" else {})))
 
 
-COLUMNS = ("detector", "id", "sha256", "p_fake", "verdict", "p_calibrated", "p_value", "novelty_p_value", "reasons")
+COLUMNS = (
+    "detector", "id", "sha256", "p_fake", "verdict", "p_calibrated", "p_low", "p_high", "p_at_prevalence", "p_value",
+    "novelty_p_value", "reasons",
+)  # fmt: skip
 
 
 def as_csv(document: Mapping[str, Any]) -> str:

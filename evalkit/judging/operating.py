@@ -33,15 +33,11 @@ from ..calibration import (
     predictive_value,
     proportion,
 )
-from ..errors import BadRecord, BadRows, BadSetting, BadSource, TooFewSamples
-from ..measurement import Bench, measure
+from ..errors import BadRecord, BadSetting, BadSource
 from ..records import dumps, write_text
-from ..samples import select
-from ..types import Detector, Features, SampleSet
-from .appearance import Appearance
+from ..types import Detector, Features
 
 SCHEMA = "evalkit.calibration/1"
-LEAST_FAKES = 20
 MISSES = 0.05
 # Each rate's interval at 97.5 %, so that both hold at once in at least 95 % of cases.
 JOINT = 1 - (1 - LEVEL) / 2
@@ -121,8 +117,11 @@ class Calibration:
         return min(low, self.point.threshold), self.point.threshold
 
     def predictive(self) -> list[dict[str, Any]]:
-        """PPV of the calibration fakes at the declared prevalence, or at three where none was declared."""
-        if self.fake is None:
+        """PPV of the calibration fakes at the declared prevalence, or at three where none was declared.
+
+        Empty without fakes, and where nothing at all lies above the threshold: of no flags no share is a fake's.
+        """
+        if self.caught is None or not self.caught.count + self.point.above.count:
             return []
         alarms = proportion(self.point.above.count, self.point.n, JOINT)
         caught = self._above(JOINT)
@@ -136,81 +135,9 @@ class Calibration:
         return rows
 
 
-def calibrated(
-    judge: Detector, real: SampleSet, fake: SampleSet | None, plan: Plan, bench: Bench, warnings: list[str]
-) -> Calibration:
-    """Score the calibration sets with one detector.
-
-    Raises TooFewSamples when there are too few reals for the FPR or fewer than 20 fakes, BadSource when the detector
-    learned from these very sets, BadRows when it gives every one of them the same score.
-    """
-    for side, samples in (("real", real), ("fake", fake)):
-        if samples is not None and samples.digest in judge.trained_on:
-            raise BadSource(
-                f"{judge.name} was trained on the {side} calibration set {samples.name!r}: its scores there say nothing"
-                " of fresh samples; give others"
-            )
-    of_real = _side(judge, real, bench, warnings)
-    enough_reals(len(of_real.scores), plan.fpr, plan.confidence)
-    of_fake = None if fake is None else _side(judge, fake, bench, warnings)
-    if of_fake is not None and len(of_fake.scores) < LEAST_FAKES:
-        raise TooFewSamples(
-            f"{len(of_fake.scores)} calibration fakes; a calibration map needs at least {LEAST_FAKES}: give more with"
-            " --fake, or none for an operating point alone"
-        )
-    every = of_real.scores if of_fake is None else np.concatenate([of_real.scores, of_fake.scores])
-    if of_fake is not None and len(np.unique(every)) == 1:
-        raise BadRows(
-            f"{judge.name} gives all {len(every)} calibration samples the score {every[0]:.3g}: it knows nothing"
-        )
-    found = Calibration(judge.name, judge.digest, of_real, of_fake, plan)
-    if of_fake is not None and np.median(of_fake.scores) < np.median(of_real.scores):
-        warnings.append(f"{judge.name} finds the calibration fakes less fake than the reals; its scores mislead here")
-    return found
-
-
-def _side(judge: Detector, samples: SampleSet, bench: Bench, warnings: list[str]) -> Side:
-    looks = Appearance(samples.modality)
-    found = measure(samples, [judge, looks], bench)
-    if found.excluded:
-        warnings.append(f"{samples.name}: {len(found.excluded)} unreadable calibration samples left out")
-    digests = tuple(s.digest for s in found.samples)
-    return Side(
-        samples.name, samples.digest, scores_of(found.features[judge.name]), _array(found.features[looks.name]), digests
-    )
-
-
 def scores_of(features: Features) -> Array:
     """P(fake) [N], float64."""
     return np.asarray(features.head("p_fake").rows[:, 0].double().cpu().numpy())
-
-
-def _array(features: Features) -> Array:
-    return np.asarray(features.rows.double().cpu().numpy())
-
-
-def distinct(samples: SampleSet, unwanted: frozenset[str], why: str, warnings: list[str]) -> SampleSet:
-    """The samples once each and without the unwanted contents: copies are not independent draws.
-
-    Raises TooFewSamples when none is left.
-    """
-    seen: set[str] = set()
-    keep, copies, overlapping = [], 0, 0
-    for i, sample in enumerate(samples):
-        if sample.digest in unwanted:
-            overlapping += 1
-        elif sample.digest in seen:
-            copies += 1
-        else:
-            keep.append(i)
-        seen.add(sample.digest)
-    if copies:
-        warnings.append(f"{samples.name}: {copies} copies of other samples left out of the calibration")
-    if overlapping:
-        warnings.append(f"{samples.name}: {overlapping} samples that {why} left out of the calibration")
-    if not keep:
-        raise TooFewSamples(f"no calibration sample of {samples.name!r} is left: all of them {why}; give others")
-    return samples if len(keep) == len(samples) else select(samples, keep)
 
 
 # ---------------------------------------------------------------------------------------------- kept

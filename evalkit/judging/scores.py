@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,7 +88,7 @@ class Known:
 def measure_known(known: Known, warnings: list[str]) -> dict[str, Any]:
     """Fill in the numbers of one detector and return its curves; what cannot be said is a warning with its reason."""
     few = min(len(known.real), len(known.fake))
-    _operating(known)
+    _operating(known, warnings)
     if few < 2:
         counts = f"{len(known.real)} samples known to be real and {len(known.fake)} known to be fake"
         warnings.append(f"{known.name}: {counts}, so no AUROC, AP, EER or TPR at FPR")
@@ -111,7 +112,7 @@ def measure_known(known: Known, warnings: list[str]) -> dict[str, Any]:
     return curves
 
 
-def _operating(known: Known) -> None:
+def _operating(known: Known, warnings: list[str]) -> None:
     """Rates at the threshold in use, and what the three verdicts are worth."""
     for name, side in (("fpr", known.real), ("tpr", known.fake)):
         if len(side):
@@ -124,11 +125,14 @@ def _operating(known: Known) -> None:
             proportion(int((side > known.threshold).sum()), len(side), (1 + LEVEL) / 2)
             for side in (known.real, known.fake)
         )
-        for prevalence in known.prevalences:
+        if not caught.count + alarms.count:
+            warnings.append(f"{known.name}: nothing of known truth was flagged, so its PPV is not measurable")
+        for prevalence in known.prevalences if caught.count + alarms.count else ():
             value = predictive_value(caught.value, alarms.value, prevalence)
             low, high = predictive_interval(caught, alarms, prevalence)
+            note = f"of the flagged, fake, where {prevalence:.3g} of all are; at the FPR and TPR seen here"
             found = Estimate(value, min(low, value), max(high, value), "clopper-pearson, both rates")
-            known.add(f"ppv.at_{prevalence:g}", found, f"of the flagged, fake, where {prevalence:.3g} of all are")
+            known.add(f"ppv.at_{prevalence:g}", found, note)
     decided = [(truth, verdict) for truth, verdict in known.verdicts if verdict != "uncertain"]
     if known.verdicts:
         known.add("decided", proportion(len(decided), len(known.verdicts)), "synthetic or authentic, not uncertain")
@@ -148,10 +152,18 @@ def _rates(known: Known, warnings: list[str]) -> None:
             warnings.append(f"{known.name}: TPR at {fpr:.0%} FPR is not measurable on {n} reals ({least} would do)")
             continue
         short = f"; {n} reals cannot bound this FPR, {least} would" if n < least else ""
-        worth = ", ".join(
-            f"{predictive_value(value.value, fpr, p):.3g} at {p:.3g} prevalence" for p in known.prevalences
-        )
-        known.add(name, value, f"at {fpr:.0%} FPR on these reals; PPV {worth}{short}")
+        known.add(name, value, f"at {fpr:.0%} FPR on these reals; {_worth(value.value, fpr, n, known)}{short}")
+
+
+def _worth(tpr: float, fpr: float, n: int, known: Known) -> str:
+    """The PPV of a threshold that at most a share `fpr` of n reals exceeds: it is the real of rank r from the top."""
+    if not tpr:
+        return "no fake is above that threshold, so PPV is not measurable"
+    # The rate of fresh reals above the r-th largest of n is Beta(r, n - r + 1); its mean, as for calibrated ones.
+    rank = math.floor(fpr * n + 1e-9) + 1
+    expected = rank / (n + 1)
+    worth = ", ".join(f"{predictive_value(tpr, expected, p):.3g} at {p:.3g} prevalence" for p in known.prevalences)
+    return f"PPV {worth}, at the expected FPR r / (n + 1) = {rank} / {n + 1:,}"
 
 
 def _beliefs(known: Known, part: str, real: Tensor, fake: Tensor, curves: dict[str, Any]) -> None:

@@ -7,15 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from ..maps.pictures import as_picture
-from ..types import Curves, Excluded, Exhibit, Grid, Line, Study, Table
+from ..types import Curves, Excluded, Exhibit, Grid, Line, Picture, Study, Table
 
 LISTED = 100
+# In a table; the JSON has the whole sentence with the numbers, which are the same on every row.
+SHORT = {"between_thresholds": "between the thresholds"}
 
 
-def study_of(document: Mapping[str, Any], command: str = "", maps: Path | None = None) -> Study:
+def study_of(
+    document: Mapping[str, Any],
+    command: str = "",
+    maps: Path | None = None,
+    pictures: Mapping[str, tuple[Picture, ...]] | None = None,
+) -> Study:
     """Findings first: verdicts and what the thresholds promise; then the numbers, the curves and the samples.
 
-    maps: the folder of the explanation maps that the document lists.
+    maps: the folder of the explanation maps that the document lists. pictures: thumbnails of the images with the
+    highest P(fake), the highest first, by the detector's name.
     """
     source = document["source"]
     provenance = {"command": command} if command else {}
@@ -31,7 +39,12 @@ def study_of(document: Mapping[str, Any], command: str = "", maps: Path | None =
         schema=document["schema"],
         title=f"{source['name']}: {source['n']} {source['modality']}s judged",
         findings=tuple(findings(document)),
-        exhibits=(*_exhibits(document), *(() if maps is None else _maps(document, maps)), *_samples(document)),
+        exhibits=(
+            *_exhibits(document),
+            *_most_fake(pictures or {}),
+            *(() if maps is None else _maps(document, maps)),
+            *_samples(document),
+        ),
         data=document,
         provenance=provenance,
         warnings=tuple(document["warnings"]),
@@ -49,6 +62,9 @@ def findings(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{judge['name']}: {promise(point)}."
             if "tpr" in point:
                 yield f"{judge['name']}: {_worth(point)}."
+        elif seen := next((r for r in judge["results"] if r["name"] == f"fpr@{judge['name']}.threshold"), None):
+            share = f"{_interval(seen)} of the {seen['n']['real']:,} judged samples known to be real"
+            yield f"{judge['name']} was not calibrated on your reals; its own threshold flags {share}."
         else:
             yield f"{judge['name']} was not calibrated on your reals: its rate of false alarms there is unknown."
     if "combined" in document:
@@ -66,14 +82,25 @@ def promise(point: Mapping[str, Any]) -> str:
     realised = point["realised_fpr"]
     return (
         f"{kind} above P(fake) {point['threshold']:.6g} (number {point['rank']} from the top of"
-        f" {point['real']['n']:,} calibration reals; {realised['count']} of them lie above it:"
-        f" FPR {_interval(realised)})"
+        f" {point['real']['n']:,} calibration reals; the promise comes from that rank. Of those reals themselves"
+        f" {realised['count']} lie above it, a share of {_interval(realised)} by Clopper and Pearson)"
     )
 
 
 def _worth(point: Mapping[str, Any]) -> str:
     values = "; ".join(f"PPV at {p['prevalence']:.3g} prevalence {_interval(p)}" for p in point["ppv"])
+    values = values or f"PPV {point['ppv_note']}"
     return f"TPR on the calibration fakes {_interval(point['tpr'])}; {values}"
+
+
+def _most_fake(pictures: Mapping[str, tuple[Picture, ...]]) -> Iterator[Grid]:
+    lines = tuple((name, shown) for name, shown in pictures.items() if shown)
+    if lines:
+        most = max(len(shown) for _, shown in lines)
+        rule = (
+            f"The {most} images with the highest P(fake) under each detector, the highest first, whatever the verdict."
+        )
+        yield Grid("Highest P(fake)", rule, lines)
 
 
 def _maps(document: Mapping[str, Any], folder: Path) -> Iterator[Grid]:
@@ -144,26 +171,43 @@ def _curves(judges: Sequence[Mapping[str, Any]]) -> Iterator[Exhibit]:
 
 def _samples(document: Mapping[str, Any]) -> Iterator[Exhibit]:
     for judge in document["detectors"]:
-        ranked = sorted(judge["samples"], key=lambda s: -s.get("p_fake", -1.0))
-        rows = tuple(
-            (
-                s["id"],
-                s["verdict"],
-                _number(s, "p_fake"),
-                _number(s, "p_calibrated"),
-                _number(s, "p_value"),
-                "; ".join(r["detail"] for r in s.get("reasons", ())),
-            )
-            for s in ranked[:LISTED]
-        )
-        left = (
-            f" The first {LISTED} of {len(ranked)}; all of them are in the JSON and CSV."
-            if len(ranked) > LISTED
-            else ""
-        )
-        note = f"By P(fake), the highest first; the p-value is against the calibration reals.{left}"
-        header = ("sample", "verdict", "P(fake)", "calibrated", "p-value", "reasons")
+        header, rows = sample_rows(judge, LISTED)
+        n = len(judge["samples"])
+        left = f" The first {LISTED} of {n}; all of them are in the JSON and CSV." if n > LISTED else ""
+        even = " Calibrated P(fake) is at even odds, as if half of all were fake." if CALIBRATED in header else ""
+        note = f"By P(fake), the highest first; the p-value is against the calibration reals.{even}{left}"
         yield Table(f"Samples under {judge['name']}", note, header, rows)
+
+
+CALIBRATED = "calibrated, even odds"
+
+
+def sample_rows(judge: Mapping[str, Any], most: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Header and up to `most` rows of the samples of one detector, the highest P(fake) first.
+
+    A column that no sample has a number for is left out; a reason that the thresholds in the table above say in full is
+    shortened.
+    """
+    prevalence = judge.get("operating_point", {}).get("prevalence")
+    at = "" if prevalence is None else f"{prevalence:.3g}"
+    shown = (
+        ("p_fake", "P(fake)"),
+        ("p_calibrated", CALIBRATED),
+        ("p_at_prevalence", f"P at prevalence {at}"),
+        ("p_value", "p-value"),
+    )
+    keys = [(key, name) for key, name in shown if key == "p_fake" or any(key in s for s in judge["samples"])]
+    ranked = sorted(judge["samples"], key=lambda s: -s.get("p_fake", -1.0))
+    rows = tuple(
+        (
+            s["id"],
+            s["verdict"],
+            *(_number(s, key) for key, _ in keys),
+            "; ".join(SHORT.get(r["kind"], r["detail"]) for r in s.get("reasons", ())),
+        )
+        for s in ranked[:most]
+    )
+    return ("sample", "verdict", *(name for _, name in keys), "reasons"), rows
 
 
 def _points(pairs: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:

@@ -225,6 +225,8 @@ def _point(calibration: Calibration) -> dict[str, Any]:
         found["method"] = calibration.plan.method
         found["tpr"] = _share(calibration.caught)
         found["ppv"] = calibration.predictive()
+        if not found["ppv"]:
+            found["ppv_note"] = "not measurable: no calibration sample lies above the threshold"
     if calibration.plan.prevalence is not None:
         found["prevalence"] = calibration.plan.prevalence
     return found

@@ -1,7 +1,8 @@
 """What a cross-generator matrix holds: who learnt from what, every reading, means over cells, and all of it as JSON.
 
-"Unseen" is a cell whose generator the detector was not shown. Means are over cells, so every generator counts the same
-whatever its number of samples.
+"Unseen" is a cell whose generator the detector was not shown when it was fitted here. A detector given as it is was
+fitted elsewhere: its cells are neither, unless what it says it was trained on names one of the sets. Means are over
+cells, so every generator counts the same whatever its number of samples.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Found:
     preparation: str
     warnings: tuple[str, ...]
     excluded: tuple[tuple[str, Excluded], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def detectors(self) -> list[str]:
@@ -71,20 +73,32 @@ class Found:
             for i, lesson in enumerate(self.lessons)
             if lesson.detector == detector and lesson.regime.rule == rule
             for fake in self.fakes
-            if (unseen is None or (fake.name not in lesson.regime.seen) == unseen) and on in (None, fake.name)
+            if (unseen is None or is_unseen(lesson, fake.name) is unseen) and on in (None, fake.name)
         ]
 
-    def mean(self, detector: str, rule: str, name: str = "auroc", *, unseen: bool = True) -> Tensor | None:
+    def mean(self, detector: str, rule: str, name: str = "auroc", *, unseen: bool | None = True) -> Tensor | None:
         """A reading's mean over cells, [1 + draws]; None without such cells."""
         return mean_again(self.cells(detector, rule, unseen=unseen), name)
 
     def ranked(self, detector: str) -> tuple[str, Tensor] | None:
-        """The rule by which a detector is ranked and its mean AUROC on generators it never saw."""
-        for rule in (GIVEN, *RANKING):
+        """The rule by which a detector fitted here is ranked and its mean AUROC on generators it never saw."""
+        for rule in RANKING:
             mean = self.mean(detector, rule)
             if mean is not None:
                 return rule, mean
         return None
+
+
+def is_unseen(lesson: Lesson, name: str) -> bool | None:
+    """Whether a detector never saw a generator; None where it was fitted elsewhere, which cannot be told."""
+    if lesson.regime.rule == GIVEN:
+        return False if name in lesson.regime.seen else None
+    return name not in lesson.regime.seen
+
+
+def kinds(rule: str) -> tuple[bool | None, ...]:
+    """The cells that are averaged under a rule: unseen ones, then seen ones; all together where fitted elsewhere."""
+    return (None,) if rule == GIVEN else (True, False)
 
 
 def plain_matrix(found: Found) -> dict[str, Any]:
@@ -94,9 +108,7 @@ def plain_matrix(found: Found) -> dict[str, Any]:
         "sets": [_plain_set(found, one) for one in (found.real, *found.fakes)],
         "lessons": [_plain_lesson(i, lesson) for i, lesson in enumerate(found.lessons)],
         "cells": [_plain_cell(found, i, name, reading) for (i, name), reading in found.readings.items()],
-        "means": [
-            m for d in found.detectors for r in found.rules for u in (True, False) if (m := _mean(found, d, r, u))
-        ],
+        "means": [m for d in found.detectors for r in found.rules for u in kinds(r) if (m := _mean(found, d, r, u))],
         "differences": _differences(found),
     }
 
@@ -135,12 +147,12 @@ def _plain_cell(found: Found, number: int, name: str, reading: Reading) -> dict[
     for key in READINGS:
         estimate = reading.estimate(key)
         values.update({} if estimate is None else {key: plain(estimate)})
-    unseen = name not in found.lessons[number].regime.seen
+    unseen = is_unseen(found.lessons[number], name)
     about = {"lesson": number, "tested_on": name, "unseen": unseen, "constant": reading.is_constant}
     return {**about, "n": {"real": reading.n_real, "fake": reading.n_fake}, **values}
 
 
-def _mean(found: Found, detector: str, rule: str, unseen: bool) -> dict[str, Any]:
+def _mean(found: Found, detector: str, rule: str, unseen: bool | None) -> dict[str, Any]:
     cells = found.cells(detector, rule, unseen=unseen)
     if not cells:
         return {}
@@ -152,13 +164,10 @@ def _mean(found: Found, detector: str, rule: str, unseen: bool) -> dict[str, Any
 
 
 def _differences(found: Found) -> list[dict[str, Any]]:
-    """Mean AUROC on unseen generators, every detector less every later one, under one rule or that of a given one."""
+    """Mean AUROC of every detector less every later one's: on unseen generators, and among those given as they are."""
     lines = []
-    for rule in [r for r in found.rules if r in RANKING]:
-        means = {}
-        for detector in found.detectors:
-            mean = found.mean(detector, rule)
-            means[detector] = found.mean(detector, GIVEN) if mean is None else mean
+    for rule in [r for r in found.rules if r in (*RANKING, GIVEN)]:
+        means = {d: found.mean(d, rule, unseen=kinds(rule)[0]) for d in found.detectors}
         names = [name for name, mean in means.items() if mean is not None]
         for i, a in enumerate(names):
             for b in names[i + 1 :]:

@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import registry
-from ..cache import FileDigests
 from ..detection import fitted, load_detector, pooled
-from ..errors import BadSetting, BadSource, ModalityMismatch, TooFewSamples
+from ..errors import BadSource, ModalityMismatch
 from ..hardware import environment
 from ..leakage import leak_auc
 from ..measurement import Bench, measure
 from ..normalising import normalised
 from ..publishing import check_study_outputs, write_study
-from ..samples import ListedSet, open_samples, select, some
-from ..types import Detector, Excluded, Published, SampleSet, Study
+from ..samples import ListedSet, halves
+from ..samples._set import THE_REALS, check_apart, learnt_from
+from ..types import Detector, Published, SampleSet, Study
 from .cells import GIVEN, Found, Lesson
+from .given import REAL, families_of, labelled, opened, unlike_sizes
 from .readings import Reading, drawings, read
-from .regimes import FEWEST, Cut, Regime, check_apart, cut, expanded, regimes
+from .regimes import FEWEST, Cut, Regime, cut, expanded, regimes, without_doubles
 from .study import as_study
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RULES = ("each", "leave-one-out")
 ELSEWHERE = Regime(GIVEN, "nothing here", ())
-REAL = "real"
 
 
 def cross_matrix(
@@ -57,80 +57,44 @@ def cross_matrix(
     detectors: names, or folders of fitted ones. real, fakes: sources as `open_samples` takes them, at least two fakes.
     rules: of `regimes.RULES`, or all-rules. families: generator -> family, for leave-family-out. normalise: every set
     through one plan first. n: at most so many samples of every set, chosen by content and seed.
-    Raises BadSetting for names given twice or unknown, TooFewSamples below 20 samples of a set, BadSource for sets that
-    share a sample, BadRows for a score that is not a finite number; constant scores are a warning.
+    Raises BadSetting for names given twice or unknown, UsageError for a name that is a folder here too,
+    TooFewSamples below 20 samples of a set, BadSource for sets that share a sample, BadRows for
+    a score that is not a finite number; constant scores are a warning.
     """
     bench = bench or Bench()
     check_study_outputs(outputs, out)
-    labels = _labels(detectors)
-    family = _families(fakes, families or {})
+    labels = labelled(detectors)
+    family = families_of(fakes, families or {})
     chosen = expanded(rules, family)
-    whole_real, whole_fakes, excluded = _opened(real, fakes, n, seed, bench)
+    versions, excluded = opened(real, fakes, n, seed, bench)
+    whole_real, whole_fakes = versions[REAL][-1], {name: versions[name][-1] for name in fakes}
     check_apart(whole_real, whole_fakes)
     leaks = {name: leak_auc(whole_real, samples, seed) for name, samples in whole_fakes.items()}
     words = "as they are stored"
+    warnings = [] if normalise else unlike_sizes({REAL: whole_real, **whole_fakes})
     if normalise:
         alike = normalised(whole_real, *whole_fakes.values())
         whole_real, words = alike.real, alike.words
         whole_fakes = dict(zip(whole_fakes, alike.fakes, strict=True))
     real_cut = cut(whole_real, REAL)
     cuts = tuple(cut(samples, name, family[name]) for name, samples in whole_fakes.items())
-    warnings: list[str] = []
-    lessons, scores = _judged(labels, real_cut, cuts, regimes(chosen, cuts), seed, bench, warnings)
+    # What a detector may have been fitted to elsewhere: a set, what was drawn of it, or a half, normalised or not.
+    wholes = {REAL: whole_real, **whole_fakes}
+    known = {
+        c.name: (*versions[c.name], *halves(versions[c.name][-1]), wholes[c.name], c.fit, c.test)
+        for c in (real_cut, *cuts)
+    }
+    rows, notes = without_doubles(regimes(chosen, cuts))
+    if "all-rules" in rules and "leave-family-out" not in chosen:
+        notes += ("leave-family-out was left out: it needs two generators of one family (--family NAME=FAMILY).",)
+    lessons, scores = _judged(labels, real_cut, cuts, rows, known, seed, bench, warnings)
     readings = _read(lessons, scores, real_cut, cuts, seed, warnings)
     provenance = {"command": command, "seed": str(seed), **{k: str(v) for k, v in environment(bench.device).items()}}
     source = getattr(whole_real, "source", "") or whole_real.name
-    found = Found(source, real_cut, cuts, tuple(lessons), readings, leaks, words, tuple(warnings), excluded)
+    found = Found(source, real_cut, cuts, tuple(lessons), readings, leaks, words, tuple(warnings), excluded, notes)
     study = as_study(found, provenance)
     write_study(study, outputs, out)
     return study
-
-
-# What is given --------------------------------------------------------------------------------------------------------
-
-
-def _labels(detectors: Sequence[Path | str]) -> dict[str, Path | str]:
-    """Detectors by the name they have in tables: their own, or that of their folder."""
-    if not detectors:
-        raise BadSetting("no detector given; name at least one, see `evalkit list detectors`")
-    found: dict[str, Path | str] = {}
-    for given in detectors:
-        label = Path(given).name if Path(given).is_dir() else str(given)
-        if label in found:
-            raise BadSetting(f"the detector {label!r} is given twice; give each once, and folders other names")
-        if not Path(given).is_dir():
-            registry.detectors.get(str(given))
-        found[label] = given
-    return found
-
-
-def _families(fakes: Mapping[str, Any], families: Mapping[str, str]) -> dict[str, str]:
-    if len(fakes) < 2:
-        raise BadSetting(f"{len(fakes)} generator given; a matrix across generators needs at least 2 (--fake)")
-    if REAL in fakes:
-        raise BadSetting(f"a generator is called {REAL!r}, as the reals are; give it another name")
-    strangers = [name for name in families if name not in fakes]
-    if strangers:
-        raise BadSetting(f"--family {strangers[0]}=...: no such generator; there are {', '.join(fakes)}")
-    return {name: families.get(name, name) for name in fakes}
-
-
-def _opened(
-    real: Any, fakes: Mapping[str, Any], n: int | None, seed: int, bench: Bench
-) -> tuple[SampleSet, dict[str, SampleSet], tuple[tuple[str, Excluded], ...]]:
-    """The readable samples of every set, at most n of each, and the unreadable ones."""
-    if n is not None and n < FEWEST:
-        raise TooFewSamples(f"--n {n}; a matrix needs at least {FEWEST} samples of every set")
-    digests = FileDigests(bench.cache.root)
-    opened: dict[str, SampleSet] = {REAL: open_samples(real, digests=digests)}
-    for name, source in fakes.items():
-        opened[name] = open_samples(source, modality=opened[REAL].modality, digests=digests)
-    readable, excluded = {}, []
-    for name, samples in opened.items():
-        side = measure(samples, [], bench)
-        excluded += [(name, one) for one in side.excluded]
-        readable[name] = side.samples if n is None else select(side.samples, some(side.samples, n, seed))
-    return readable.pop(REAL), readable, tuple(excluded)
 
 
 # Fitting and scoring --------------------------------------------------------------------------------------------------
@@ -143,6 +107,7 @@ def _judged(
     real: Cut,
     fakes: Sequence[Cut],
     rows: Sequence[Regime],
+    known: Mapping[str, Sequence[SampleSet]],
     seed: int,
     bench: Bench,
     warnings: list[str],
@@ -154,10 +119,14 @@ def _judged(
         for row in [ELSEWHERE] if is_given else rows:
             if is_given:
                 judge = load_detector(given, device=bench.device)
-                lesson = Lesson(label, row, judge.digest, judge.trained_on, 0, 0, "", "")
+                own = learnt_from(judge.trained_on, known[REAL], {f.name: known[f.name] for f in fakes})
+                seen = replace(row, seen=tuple(name for name in own if name != THE_REALS))
+                lesson = Lesson(label, seen, judge.digest, judge.trained_on, 0, 0, "", "")
                 warnings.append(
-                    f"{label} was trained elsewhere ({judge.trained_on}): whether it saw samples of these tests, or"
-                    " their generators, cannot be told here"
+                    f"{label} was trained on samples of {', '.join(own)}: its scores there say nothing of fresh ones"
+                    if own
+                    else f"{label} was trained elsewhere ({judge.trained_on}): whether it saw samples of these tests,"
+                    " or their generators, cannot be told here"
                 )
             else:
                 shown = [f.fit for f in fakes if f.name in row.seen]

@@ -84,11 +84,7 @@ def read(real: Tensor, fake: Tensor, real_draws: Tensor, fake_draws: Tensor) -> 
     """
     auroc = area_under_roc(real, fake)
     real, fake = real.double(), fake.double()
-    missing = {
-        f"tpr_at_{rate}": f"not measurable: {len(real)} reals, {least_reals(rate)} needed"
-        for rate in RATES
-        if len(real) < least_reals(rate)
-    }
+    missing = {f"tpr_at_{rate}": f"n < {least_reals(rate)}" for rate in RATES if len(real) < least_reals(rate)}
     ranks, count = descending_ranks(real, fake)
     called = int((torch.unique(torch.cat([real, fake])) > 0.5).sum())
     again: dict[str, list[Tensor]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from ..errors import BadSetting, BadSource, TooFewSamples
+from ..errors import BadSetting, TooFewSamples
 from ..samples import ListedSet, halves
 from ..types import SampleSet
 
@@ -57,22 +57,6 @@ def cut(samples: SampleSet, name: str, family: str = "") -> Cut:
     return Cut(name, samples.digest, fit, test, len({s.digest for s in samples}), family or name)
 
 
-def check_apart(real: SampleSet, fakes: Mapping[str, SampleSet]) -> None:
-    """Raise BadSource when reals are among the fakes, or when two generators have a sample in common."""
-    owner = {s.digest: "" for s in real}
-    for name, samples in fakes.items():
-        shared = [s for s in samples if owner.get(s.digest, name) != name]
-        if shared:
-            other = owner[shared[0].digest]
-            count = sum(owner[s.digest] == other for s in shared)
-            where = f"of generator {other!r}" if other else "of the reals"
-            raise BadSource(
-                f"{count} of the {len(samples)} samples of {name!r} are also samples {where} (first:"
-                f" {shared[0].id!r}); give sets that share none"
-            )
-        owner.update((s.digest, name) for s in samples)
-
-
 def expanded(rules: Sequence[str], families: Mapping[str, str]) -> tuple[str, ...]:
     """The rules asked for, each once, in their usual order; `all-rules` means every one that can be applied.
 
@@ -113,3 +97,25 @@ def regimes(rules: Sequence[str], fakes: Sequence[Cut]) -> tuple[Regime, ...]:
         else:
             found.append(Regime(rule, "all", tuple(names)))
     return tuple(found)
+
+
+# Which of two rules with the same rows is shown: the one that says what was left out.
+SHOWN = ("leave-one-out", "leave-family-out", "all", "each", "pairs")
+
+
+def without_doubles(rows: Sequence[Regime]) -> tuple[tuple[Regime, ...], tuple[str, ...]]:
+    """The rows without rules that learn from the same generators as another one's, and a sentence for each such rule.
+
+    With two generators, to learn from each is to leave the other one out, and the one pair is all; with three, pairs
+    leave one out.
+    """
+    learns: dict[str, set[frozenset[str]]] = {}
+    for row in rows:
+        learns.setdefault(row.rule, set()).add(frozenset(row.seen))
+    said: dict[str, str] = {}
+    for rule in sorted(learns, key=SHOWN.index):
+        twin = next((r for r in learns if r not in (rule, *said) and learns[r] == learns[rule]), None)
+        if twin is not None:
+            kept, gone = sorted((rule, twin), key=SHOWN.index)
+            said[gone] = f"{gone} is the same as {kept} here, its rows learn from the same generators: shown once."
+    return tuple(row for row in rows if row.rule not in said), tuple(said.values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..leakage import LIMIT
 from ..types import Cell, Estimate, Exhibit, Matrix, Study, Table
-from .cells import GIVEN, RANKING, Found, plain_matrix
+from .cells import GIVEN, RANKING, Found, is_unseen, kinds, plain_matrix
 from .readings import READINGS, Reading, estimated, mean_again, shown
 
 if TYPE_CHECKING:
@@ -24,13 +24,17 @@ SAYS: Mapping[str, str] = {
 }
 
 
+# What the cells of a mean have in common.
+WORDS: Mapping[bool | None, str] = {True: "unseen", False: "seen", None: "all"}
+
+
 def as_study(found: Found, provenance: Mapping[str, str]) -> Study:
     """The study of a matrix, ready to be written."""
     title = f"Across generators: {', '.join(f.name for f in found.fakes)}"
     exhibits: list[Exhibit] = [_summary(found)]
     exhibits += [_matrix(found, d, r) for d in found.detectors for r in found.rules if found.cells(d, r)]
     exhibits += [*_readings(found), _sets(found)]
-    findings = (*_best(found), *_hardest(found), *_gaps(found), *_leaking(found))
+    findings = (*_best(found), *_given(found), *_hardest(found), *_gaps(found), *_leaking(found), *found.notes)
     return Study(
         SCHEMA, title, findings, tuple(exhibits), plain_matrix(found), provenance, found.warnings, found.excluded
     )
@@ -40,27 +44,51 @@ def as_study(found: Found, provenance: Mapping[str, str]) -> Study:
 
 
 def _best(found: Found) -> list[str]:
-    """Who does best on generators it never saw, and whether the next one is beyond doubt worse."""
+    """Who does best on generators it never saw, whether the next one is beyond doubt worse, and who is below chance."""
     ranked = [(d, *r) for d in found.detectors if (r := found.ranked(d)) is not None]
     if not ranked:
         return []
     ranked.sort(key=lambda entry: -float(entry[2][0]))
     name, rule, mean = ranked[0]
-    value = shown(estimated("auroc", mean, found.n_smallest))
-    how = "trained elsewhere" if rule == GIVEN else rule
-    words = (
-        f"On generators it never saw ({how}), {name} does best: mean AUROC {value} over {len(found.fakes)} generators"
-    )
+    value = estimated("auroc", mean, found.n_smallest)
+    reaches = f"mean AUROC {shown(value)} over {len(found.fakes)} generators{_beside_chance(value)}"
     if len(ranked) == 1:
-        return [f"{words}."]
-    second, other_rule, other = ranked[1]
+        return [f"On generators it never saw ({rule}), {name} reaches a {reaches}."]
+    second, _, other = ranked[1]
     lead = estimated("auroc", mean - other)
     beyond = "which excludes zero" if lead.low > 0 else "which does not exclude zero: they are not told apart"
-    note = "" if other_rule == rule else f" ({'trained elsewhere' if other_rule == GIVEN else other_rule})"
-    lines = [f"{words}; it leads {second}{note} by {shown(lead, sign='+')}, {beyond}."]
+    lines = [
+        f"On generators it never saw ({rule}), {name} does best: {reaches}; it leads {second} by"
+        f" {shown(lead, sign='+')}, {beyond}."
+    ]
     tied = [d for d, _, m in ranked[2:] if estimated("auroc", mean - m).low <= 0]
     if tied:
         lines.append(f"Not told apart from {name} either: {', '.join(tied)}.")
+    below = [d for d, _, m in ranked[1:] if estimated("auroc", m, found.n_smallest).high < 0.5]
+    if below:
+        lines.append(f"Below chance on generators never seen: {', '.join(below)}.")
+    return lines
+
+
+def _beside_chance(value: Estimate) -> str:
+    if value.high < 0.5:
+        return ", below chance"
+    return "" if value.low > 0.5 else ", not told apart from chance"
+
+
+def _given(found: Found) -> list[str]:
+    """What was fitted elsewhere, beside the ranking: whether it saw these generators is not known, or it did."""
+    lines = []
+    for lesson in found.lessons:
+        mean = found.mean(lesson.detector, GIVEN, unseen=None)
+        if mean is None:
+            continue
+        value = estimated("auroc", mean, found.n_smallest)
+        where = f"on samples of {', '.join(lesson.regime.seen)}" if lesson.regime.seen else "elsewhere"
+        lines.append(
+            f"{lesson.detector}, as given: mean AUROC {shown(value)} over {len(found.fakes)} generators"
+            f"{_beside_chance(value)}; not ranked, because it was trained {where}."
+        )
     return lines
 
 
@@ -77,9 +105,9 @@ def _hardest(found: Found) -> list[str]:
         return []
     name = min(best, key=lambda key: float(best[key][1][0]))
     detector, mean = best[name]
-    value = shown(estimated("auroc", mean, found.n_smallest))
+    value = estimated("auroc", mean, found.n_smallest)
     who = f"{detector}, the best on it," if len(found.detectors) > 1 else detector
-    return [f"Hardest when unseen is {name}: {who} reaches an AUROC of {value}."]
+    return [f"Hardest when unseen is {name}: {who} reaches an AUROC of {shown(value)}{_beside_chance(value)}."]
 
 
 def _gaps(found: Found) -> list[str]:
@@ -121,14 +149,14 @@ def _matrix(found: Found, detector: str, rule: str) -> Matrix:
     rows, lines = [], []
     for i, lesson in lessons:
         line = [found.readings[i, fake.name] for fake in found.fakes]
-        unseen = [r for r, f in zip(line, found.fakes, strict=True) if f.name not in lesson.regime.seen]
-        mean = mean_again(unseen, "auroc")
+        averaged = [r for r, f in zip(line, found.fakes, strict=True) if rule == GIVEN or is_unseen(lesson, f.name)]
+        mean = mean_again(averaged, "auroc")
         cells = [_cell(reading.auroc) for reading in line]
         none = Cell(None, why="every generator was seen")
         rows.append(lesson.regime.label)
         lines.append((*cells, none if mean is None else _cell(estimated("auroc", mean, found.n_smallest))))
     note = f"AUROC with DeLong's 95 % interval; mean with a joint bootstrap's. {SAYS[rule]} {_protocol(found)}"
-    columns = (*(f.name for f in found.fakes), "mean of unseen")
+    columns = (*(f.name for f in found.fakes), "mean" if rule == GIVEN else "mean of unseen")
     return Matrix(f"{detector}: {rule}", note, "fitted to", "tested on", tuple(rows), columns, tuple(lines))
 
 
@@ -138,12 +166,12 @@ def _cell(estimate: Estimate) -> Cell:
 
 def _summary(found: Found) -> Table:
     rows = []
-    for unseen in (True, False):
-        for rule in found.rules:
+    for unseen in (True, False, None):
+        for rule in [r for r in found.rules if unseen in kinds(r)]:
             for detector in found.detectors:
                 if found.cells(detector, rule, unseen=unseen):
                     means = [_mean_words(found, detector, rule, name, unseen) for name in READINGS]
-                    rows.append((detector, rule, "unseen" if unseen else "seen", *means))
+                    rows.append((detector, rule, WORDS[unseen], *means))
     note = (
         "Means over cells with joint bootstrap intervals (reals and each generator's fakes redrawn together): over"
         f" samples, these generators being fixed. Accuracies weigh both sides one half. {_protocol(found)}"
@@ -151,7 +179,7 @@ def _summary(found: Found) -> Table:
     return Table("Means over generators", note, ("detector", "rule", "generators", *READINGS.values()), tuple(rows))
 
 
-def _mean_words(found: Found, detector: str, rule: str, name: str, unseen: bool) -> str:
+def _mean_words(found: Found, detector: str, rule: str, name: str, unseen: bool | None) -> str:
     mean = found.mean(detector, rule, name, unseen=unseen)
     if mean is None:
         return _why(found.cells(detector, rule, unseen=unseen), name)
@@ -163,20 +191,22 @@ def _why(cells: Sequence[Reading], name: str) -> str:
 
 
 def _readings(found: Found) -> list[Table]:
-    """Every reading of the unseen generators, one table a rule; a generator that several rows never saw is averaged."""
+    """Every reading of unseen generators, one table a rule, averaged where several rows never saw one; and as given."""
     tables = []
     for rule in found.rules:
         rows = []
         for fake in found.fakes:
             for detector in found.detectors:
-                cells = found.cells(detector, rule, unseen=True, on=fake.name)
+                cells = found.cells(detector, rule, unseen=kinds(rule)[0], on=fake.name)
                 if cells:
                     rows.append((fake.name, detector, *(_words(found, cells, name) for name in READINGS)))
         if rows:
             several = "; a mean where several rows never saw it" if rule in ("each", "pairs") else ""
-            note = f"Readings of each generator by detectors that never saw it{several}. {_protocol(found)}"
+            who = "trained elsewhere" if rule == GIVEN else f"that never saw it{several}"
+            note = f"Readings of each generator by detectors {who}. {_protocol(found)}"
             header = ("generator", "detector", *READINGS.values())
-            tables.append(Table(f"Unseen generators: {rule}", note, header, tuple(rows)))
+            title = f"Generators: {rule}" if rule == GIVEN else f"Unseen generators: {rule}"
+            tables.append(Table(title, note, header, tuple(rows)))
     return tables
 
 

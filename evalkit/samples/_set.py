@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..errors import BadSource
 from ..types import Modality, Sample, SampleSet
 
 if TYPE_CHECKING:
@@ -78,6 +79,37 @@ def halves(samples: SampleSet) -> tuple[ListedSet, ListedSet]:
     while cut > 0 and size and listed[order[cut - 1]].digest == listed[order[cut]].digest:
         cut -= 1
     return select(samples, sorted(order[:cut])), select(samples, sorted(order[cut : cut + size]))
+
+
+def check_apart(real: SampleSet, fakes: Mapping[str, SampleSet]) -> None:
+    """Raise BadSource when reals are among the fakes, or when two generators have a sample in common."""
+    owner = {s.digest: "" for s in real}
+    for name, samples in fakes.items():
+        shared = [s for s in samples if owner.get(s.digest, name) != name]
+        if shared:
+            other = owner[shared[0].digest]
+            count = sum(owner[s.digest] == other for s in shared)
+            where = f"of generator {other!r}" if other else "of the reals"
+            raise BadSource(
+                f"{count} of the {len(samples)} samples of {name!r} are also samples {where} (first:"
+                f" {shared[0].id!r}); give sets that share none"
+            )
+        owner.update((s.digest, name) for s in samples)
+
+
+THE_REALS = "the reals"
+
+
+def learnt_from(words: str, real: Sequence[SampleSet], fakes: Mapping[str, Sequence[SampleSet]]) -> list[str]:
+    """Names of the sets, THE_REALS first, that the words of what a detector was trained on hold the digest of.
+
+    Of every set its versions (whole, drawn, a half), in the same order for all; a pool of all fakes is all of them.
+    """
+    found = [name for name, versions in fakes.items() if any(one.digest in words for one in versions)]
+    for parts in zip(*fakes.values(), strict=True):
+        if ListedSet("", parts[0].modality, tuple(s for part in parts for s in part)).digest in words:
+            found = list(fakes)
+    return [*([THE_REALS] if any(one.digest in words for one in real) else []), *found]
 
 
 def loaded(value: Media) -> Callable[[], Media]:

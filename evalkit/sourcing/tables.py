@@ -49,7 +49,8 @@ def confusion(found: Sequence[Named], sources: Sequence[str]) -> tuple[tuple[str
 def results(found: Sequence[Named], sources: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
     """How well samples of known truth were placed: each number with interval and n.
 
-    closed_accuracy: of samples of known sources, the best source is the true one, rejected or not. accuracy: of all,
+    closed_accuracy: of samples of known sources, the best source is the true one, rejected or not; its `chance` is
+    1 / sources, what a name drawn at random gets. accuracy: of all,
     the verdict is right; for a source not known it is right when unknown. balanced_accuracy: its mean over the true
     sources. rejected_known: of samples of known sources, called unknown. open_auroc: P(a sample of a source not known
     is less typical of its best source than one of a known source).
@@ -73,6 +74,8 @@ def results(found: Sequence[Named], sources: Sequence[str], seed: int = 0) -> li
             add(name, p.value, p.low, p.high, "clopper-pearson", len(hits))
 
     share("closed_accuracy", [one.best == one.truth for one in known])
+    for number in listed:
+        number["chance"] = 1 / len(sources)
     share("accuracy", [_right(one, sources) for one in judged])
     by_truth: dict[str, list[float]] = {}
     for one in judged:
@@ -125,7 +128,7 @@ def study_of(
     placed = Counter(one.verdict for one in found)
     order = (*model.sources, UNKNOWN)
     says = f"{len(found)} samples: " + ", ".join(f"{name} {placed[name]}" for name in order if placed[name]) + "."
-    said = [f"{x['name']} {x['value']:.3f} [{x['low']:.3f}, {x['high']:.3f}]" for x in numbers]
+    said = [f"{x['name']} {x['value']:.3f} [{x['low']:.3f}, {x['high']:.3f}]{_by_chance(x)}" for x in numbers]
     data = {
         "attributor": {
             "name": model.name,
@@ -186,7 +189,13 @@ def _matrix(rows: tuple[str, ...], counts: tuple[tuple[int, ...], ...], sources:
 
 def _table(title: str, note: str, numbers: Sequence[dict[str, Any]]) -> Table:
     lines = tuple(
-        (x["name"], f"{x['value']:.3f}", f"[{x['low']:.3f}, {x['high']:.3f}]", x["interval"], _count(x["n"]))
+        (
+            x["name"] + _by_chance(x),
+            f"{x['value']:.3f}",
+            f"[{x['low']:.3f}, {x['high']:.3f}]",
+            x["interval"],
+            _count(x["n"]),
+        )
         for x in numbers
     )
     return Table(title, note, ("number", "value", "95 %", "interval", "n"), lines)
@@ -204,6 +213,10 @@ def _left_table(left: Sequence[dict[str, Any]]) -> Table:
         lines.append((str(one["left_out"]), *shown))
     note = "each source in turn never shown to the attributor: its samples should come out as unknown"
     return Table("Left out", note, ("left out", *(w.replace("_", " ") for w in wanted)), tuple(lines))
+
+
+def _by_chance(number: dict[str, Any]) -> str:
+    return f" (chance {number['chance']:.3f})" if "chance" in number else ""
 
 
 def _count(n: Any) -> str:

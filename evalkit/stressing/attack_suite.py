@@ -46,7 +46,8 @@ def attacks(bed: Bed) -> Part:
     makers = [label for label, detector in bed.detectors.items() if isinstance(detector, Differentiable)]
     without = [label for label in bed.detectors if label not in makers]
     if not makers:
-        said_so = f"attacks: {', '.join(without)} have no gradients; give a detector that has, to make images against"
+        have = "has" if len(without) == 1 else "have"
+        said_so = f"attacks: {', '.join(without)} {have} no gradients; give a detector that has, to make images against"
         return Part((), (), {}, (said_so,))
     sets = {name: _some(samples, bed.seed) for name, samples in bed.sets.items()}
     warnings: list[str] = []

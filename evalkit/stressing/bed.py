@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -19,6 +20,7 @@ from ..errors import BadSetting, ModalityMismatch, NothingToEvaluate, TooFewSamp
 from ..laundering import CHAINS, Chain
 from ..measurement import Bench, measure
 from ..samples import ListedSet, select
+from ..samples._set import check_apart, learnt_from
 from ..samples._transformed import transformed
 from ..types import Detector, Estimate, Excluded, Exhibit, SampleSet
 
@@ -47,6 +49,7 @@ class Bed:
     chains: tuple[Chain, ...] = tuple(CHAINS.values())
     released: Mapping[str, date] = field(default_factory=dict)
     seed: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def sets(self) -> dict[str, ListedSet]:
@@ -66,8 +69,10 @@ class Bed:
                 scores[name], excluded = scored(self.detectors[label], behind, self.bench)
             except NothingToEvaluate as error:
                 return Changed({}, f"{samples.name}: {error}", ())
-            if excluded:
-                gone.append(f"{len(excluded)} of {len(samples)} of {samples.name} ({excluded[0].reason})")
+            # What could not be read untouched is among the excluded, and not the chain's doing.
+            known = self.clean[label, name]
+            if lost := [out for out in excluded if out.id in known]:
+                gone.append(f"{len(lost)} of {len(known)} of {samples.name} ({_reasons(lost)})")
         return Changed(scores, "", tuple(gone))
 
 
@@ -130,8 +135,8 @@ def made_bed(
 ) -> tuple[Bed, tuple[tuple[str, Excluded], ...]]:
     """The bed with clean scores and thresholds, and what could not be read; of each side at most n samples.
 
-    Raises BadSetting, ModalityMismatch for texts, TooFewSamples where a side has fewer than 20 samples or the reals
-    are too few for a threshold at this fpr (1 / fpr are needed).
+    Raises BadSetting, ModalityMismatch for texts, BadSource for sets that share a sample, TooFewSamples where a side
+    has fewer than 20 samples or the reals are too few for a threshold at this fpr (1 / fpr are needed).
     """
     if not 0 < fpr < 1:
         raise BadSetting(f"fpr is {fpr}; it must lie between 0 and 1")
@@ -151,12 +156,57 @@ def made_bed(
             if len(clean[label, name]) < FEWEST:
                 found = len(clean[label, name])
                 raise TooFewSamples(f"{samples.name!r} has {found} samples that {label} can read; give {FEWEST}")
+    # Of what can be read: two broken files, both empty, are no sample in common.
+    read = {
+        k: select(v, [i for i, s in enumerate(v) if any(s.id in clean[d, k] for d in detectors)])
+        for k, v in sets.items()
+    }
+    check_apart(read[""], {name: samples for name, samples in read.items() if name})
     thresholds = {label: threshold_at(list(clean[label, ""].values()), fpr) for label in detectors}
     fakes_listed = {name: samples for name, samples in sets.items() if name}
+    warnings = _knowing(detectors, given, sets, clean)
     bed = Bed(
-        dict(detectors), sets[""], fakes_listed, fpr, thresholds, clean, bench, chains, dict(released or {}), seed
+        dict(detectors),
+        sets[""],
+        fakes_listed,
+        fpr,
+        thresholds,
+        clean,
+        bench,
+        chains,
+        dict(released or {}),
+        seed,
+        warnings,
     )
     return bed, tuple(excluded.values())
+
+
+def _knowing(
+    detectors: Mapping[str, Detector],
+    given: Mapping[str, SampleSet],
+    drawn: Mapping[str, ListedSet],
+    clean: Mapping[tuple[str, str], Scores],
+) -> tuple[str, ...]:
+    """A warning for every detector that was trained on one of the sets, as it was given, drawn or could be read."""
+    warnings = []
+    for label, detector in detectors.items():
+        known: dict[str, tuple[SampleSet, ...]] = {}
+        for name, samples in drawn.items():
+            read = [i for i, s in enumerate(samples) if s.id in clean[label, name]]
+            known[name] = (given[name], samples, select(samples, read))
+        own = learnt_from(detector.trained_on, known[""], {name: known[name] for name in known if name})
+        if own:
+            warnings.append(
+                f"{label} was trained on these very samples ({', '.join(own)}): its scores there say nothing of fresh"
+                " ones"
+            )
+    return tuple(warnings)
+
+
+def _reasons(excluded: Sequence[Excluded]) -> str:
+    """Every reason once, and how many it holds for where there are several."""
+    counts = Counter(out.reason for out in excluded)
+    return "; ".join(reason if len(counts) == 1 else f"{n}: {reason}" for reason, n in counts.most_common())
 
 
 def _drawn(samples: SampleSet, n: int | None, seed: int) -> ListedSet:

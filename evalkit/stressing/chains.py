@@ -4,57 +4,79 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from ..errors import UnreadableSample
 from ..laundering import Chain, shrunk
-from ..types import Cell, Curves, Exhibit, Line, Matrix, SampleSet, Table
+from ..types import Cell, Curves, Estimate, Exhibit, Line, Matrix, Sample, SampleSet, Table
 from .bed import Bed, Changed, Numbers, Part, numbers_against, numbers_of, plain_numbers, said
 
 FRACTIONS = (2, 4, 8)  # of the side, in the size sweep
 
 
+Behind = dict[str, "Numbers | str"]
+
+
 def laundering(bed: Bed) -> Part:
     """Every chain on both sides: AUROC, TPR and FPR at the clean threshold, changes on the same samples, the worst."""
-    findings: list[str] = []
-    exhibits: list[Exhibit] = []
+    damages: list[Damage] = []
+    tables: list[Exhibit] = []
     warnings: list[str] = []
+    every: dict[str, Behind] = {}
     data: dict[str, Any] = {}
     for label in bed.detectors:
         found, alone, gone = _behind(bed, label, bed.chains)
         warnings += gone
-        data[label] = _chain_data(found, alone)
-        findings += _worst(label, found, bed.fpr)
-        exhibits.append(_chain_table(label, found, bed))
+        every[label], data[label] = found, _chain_data(found, alone)
+        damages.append(_worst(label, found, bed.fpr))
+        tables.append(_chain_table(label, found, bed))
         if len(bed.fakes) > 1:
-            exhibits.append(_chain_matrix(label, alone, bed))
-    return Part(tuple(findings), tuple(exhibits), data, tuple(warnings))
+            tables.append(_chain_matrix(label, alone, bed))
+    return Part(_sorted(damages), (_alarm_matrix(every, bed), *tables), data, tuple(warnings))
 
 
 def sizes(bed: Bed) -> Part:
-    """Both sides at 1/2, 1/4 and 1/8 of their side: AUROC against the size in pixels."""
+    """Both sides at 1/2, 1/4 and 1/8 of their side: AUROC and FPR against the size in pixels."""
     chains = tuple(shrunk(parts) for parts in FRACTIONS)
     side = _median_side(bed.real)
-    findings: list[str] = []
-    exhibits: list[Exhibit] = []
+    damages: list[Damage] = []
+    tables: list[Exhibit] = []
     warnings: list[str] = []
-    lines: list[Line] = []
+    areas: list[Line] = []
+    alarms: list[Line] = []
     data: dict[str, Any] = {}
     for label in bed.detectors:
         found, alone, gone = _behind(bed, label, chains)
         warnings += gone
         data[label] = _chain_data(found, alone)
         whole = numbers_of(bed.clean_pair(label), bed.thresholds[label])
-        known = [(side / parts, found[f"1/{parts}"]) for parts in reversed(FRACTIONS)]
-        points = [(pixels, x.auroc.value) for pixels, x in known if isinstance(x, Numbers)]
-        lines.append(Line(label, (*points, (float(side), whole.auroc.value))))
-        findings += _worst(label, found, bed.fpr)
-        exhibits.append(_chain_table(label, found, bed, "sizes"))
+        points = [(side / parts, found[f"1/{parts}"]) for parts in reversed(FRACTIONS)]
+        known = [(pixels, x) for pixels, x in (*points, (float(side), whole)) if isinstance(x, Numbers)]
+        areas.append(Line(label, tuple((pixels, x.auroc.value) for pixels, x in known)))
+        alarms.append(Line(label, tuple((pixels, x.fpr.value) for pixels, x in known)))
+        damages.append(_worst(label, found, bed.fpr))
+        tables.append(_chain_table(label, found, bed, "sizes"))
     note = "Both sides shrunk alike (Lanczos). Median shorter side of the reals; a detector may resize by itself."
-    curves = Curves("AUROC against size", note, "shorter side in pixels", "AUROC", tuple(lines))
-    return Part(tuple(findings), (curves, *exhibits), data, tuple(warnings))
+    curves = (
+        _curves("AUROC against size", note, "AUROC", areas, "chance", 0.5),
+        _curves(
+            "False positives against size",
+            f"Reals above the threshold fixed on clean ones. {note}",
+            "FPR",
+            alarms,
+            "set for",
+            bed.fpr,
+        ),
+    )
+    return Part(_sorted(damages), (*curves, *tables), data, tuple(warnings))
 
 
-Behind = dict[str, "Numbers | str"]
+def _curves(title: str, note: str, what: str, lines: Sequence[Line], level: str, height: float) -> Curves:
+    """Lines against the size, and a level one to hold them against, as wide as they are."""
+    across = [x for line in lines for x, _ in line.points]
+    flat = Line(level, ((min(across), height), (max(across), height)))
+    return Curves(title, note, "shorter side in pixels", what, (*lines, flat))
 
 
 def _behind(
@@ -80,24 +102,69 @@ def _against(bed: Bed, label: str, changed: Changed, names: Sequence[str] | None
     return numbers_against(bed.clean_pair(label, names), changed.pair(names), bed.thresholds[label], bed.seed)
 
 
-def _worst(label: str, found: Behind, fpr: float) -> list[str]:
-    """The chain that takes most AUROC, and the one that makes most false alarms, in words."""
+@dataclass(frozen=True)
+class Damage:
+    """What one detector loses behind the worst of its chains, in words; `rank` sorts the worst damage first."""
+
+    rank: tuple[float, float]
+    says: tuple[str, ...]
+
+
+def _worst(label: str, found: Behind, fpr: float) -> Damage:
+    """The chain that makes most false alarms and the one that takes most AUROC, the one that matters first.
+
+    False alarms beyond the nominal rate with their whole interval come first: a ranking that is kept is of no use at
+    a threshold that is lost.
+    """
     numbers = {name: x for name, x in found.items() if isinstance(x, Numbers)}
     if not numbers:
-        return [f"{label}: nothing could be measured behind any of {', '.join(found)}"]
-    low = min(numbers, key=lambda name: _change(numbers[name]))
+        return Damage((1.0, 1.0), (f"{label}: nothing could be measured behind any of {', '.join(found)}",))
+    low = min(numbers, key=lambda name: _change(numbers[name]).value)
     high = max(numbers, key=lambda name: numbers[name].fpr.value)
     a, b = numbers[low], numbers[high]
-    return [
-        f"{label}: worst is {low}: AUROC {said(a.auroc)}, change {said(a.auroc_change, '+')};"
-        f" TPR at the clean threshold {said(a.tpr)}",
-        f"{label}: most false alarms behind {high}: FPR {said(b.fpr)} at a threshold set for {fpr:.1%}",
-    ]
+    takes, alarms = _change(a), b.fpr.low > fpr
+    flags = f"FPR {said(b.fpr)} at a threshold set for {fpr:.1%}"
+    lines = [f"{label}: most false alarms behind {high}: {flags}{'' if alarms else ', not beyond it by its interval'}"]
+    ends = f"AUROC {said(a.auroc)}, change {said(takes, '+')}; TPR at the clean threshold {said(a.tpr)}"
+    # The interval is that chain's alone; the lowest of many lies low by chance as well.
+    sure = [name for name, x in numbers.items() if _change(x).high < 0]
+    if takes.high < 0:
+        lines.append(f"{label}: AUROC falls most behind {low}: {ends}")
+    elif sure:
+        other = min(sure, key=lambda name: _change(numbers[name]).value)
+        lines.append(
+            f"{label}: AUROC is lowest behind {low}, whose change includes zero: {ends}; beyond its interval it falls"
+            f" most behind {other}: change {said(_change(numbers[other]), '+')}"
+        )
+    else:
+        lines.append(f"{label}: AUROC is lower than clean behind none beyond its interval; lowest is {low}: {ends}")
+    rank = (-b.fpr.value if alarms else 0.0, takes.value if sure else 0.0)
+    return Damage(rank, tuple(lines if alarms else reversed(lines)))
 
 
-def _change(numbers: Numbers) -> float:
+def _sorted(damages: Sequence[Damage]) -> tuple[str, ...]:
+    return tuple(words for damage in sorted(damages, key=lambda d: d.rank) for words in damage.says)
+
+
+def _change(numbers: Numbers) -> Estimate:
     assert numbers.auroc_change is not None
-    return numbers.auroc_change.value
+    return numbers.auroc_change
+
+
+def _alarm_matrix(every: Mapping[str, Behind], bed: Bed) -> Matrix:
+    """The FPR of every detector behind every chain, coloured from the nominal rate on."""
+    rows = tuple(next(iter(every.values())))
+    cells = tuple(tuple(_rate(found[chain]) for found in every.values()) for chain in rows)
+    note = (
+        f"FPR at the threshold fixed on clean reals for {bed.fpr:.1%} (Clopper-Pearson, 95 %), which is where the"
+        " colours begin: reals behind the chain that are called fake."
+    )
+    title = "False positives behind each chain"
+    return Matrix(title, note, "chain", "detector", rows, tuple(every), cells, neutral=bed.fpr)
+
+
+def _rate(x: Numbers | str) -> Cell:
+    return Cell(None, why=x) if isinstance(x, str) else Cell(x.fpr.value, x.fpr.low, x.fpr.high)
 
 
 def _chain_table(label: str, found: Behind, bed: Bed, what: str = "laundering") -> Table:
@@ -142,14 +209,23 @@ def _chain_data(found: Behind, alone: Mapping[str, Mapping[str, Numbers]]) -> di
     }
 
 
+def _side(sample: Sample) -> int:
+    if sample.facts is not None:
+        facts = sample.facts()
+        return min(facts.width, facts.height)
+    image = sample.load()
+    assert not isinstance(image, str)
+    return int(min(image.shape[:2]))
+
+
 def _median_side(samples: SampleSet, most: int = 200) -> int:
     sides = []
-    for _, sample in zip(range(most), samples, strict=False):
-        if sample.facts is not None:
-            facts = sample.facts()
-            sides.append(min(facts.width, facts.height))
-        else:
-            image = sample.load()
-            assert not isinstance(image, str)
-            sides.append(min(image.shape[:2]))
+    for sample in samples:
+        try:
+            sides.append(_side(sample))
+        except UnreadableSample:
+            # Named among the excluded already.
+            continue
+        if len(sides) == most:
+            break
     return int(statistics.median(sides))

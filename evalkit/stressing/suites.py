@@ -36,12 +36,14 @@ def stress(
     n: int | None = None,
     bench: Bench | None = None,
     seed: int = 0,
+    command: str = "evalkit stress",
 ) -> Study:
     """What is left of fitted detectors (by label) under each suite, the threshold fixed on clean reals at `fpr`.
 
     fakes: sets by name; released: their release dates, for windows. chains: names of `laundering.CHAINS`, all by
-    default. n: the most samples a side. Raises UnknownName for a suite, chain or released name that does not exist,
-    BadSetting, ModalityMismatch, TooFewSamples.
+    default. n: the most samples a side. command: what is put into the provenance. Raises UnknownName for a suite, chain
+    or released name that does not exist, BadSetting, ModalityMismatch, TooFewSamples, BadSource for sets that share a
+    sample.
     """
     for suite in suites:
         if suite not in SUITES:
@@ -60,7 +62,8 @@ def stress(
     )
     parts = {suite: SUITES[suite](bed) for suite in dict.fromkeys(suites)}
     start = _clean(bed)
-    together = [start, *parts.values()]
+    # What a study of damage has to say first is the damage.
+    together = [*parts.values(), start]
     thresholds = {label: {"value": bed.thresholds[label], "n_real": len(bed.clean[label, ""])} for label in detectors}
     data = {"fpr": fpr, "thresholds": thresholds, "clean": start.data, "suites": {k: p.data for k, p in parts.items()}}
     return Study(
@@ -69,16 +72,20 @@ def stress(
         tuple(words for part in together for words in part.findings),
         tuple(exhibit for part in together for exhibit in part.exhibits),
         data,
-        _provenance(bed),
-        tuple(words for part in together for words in part.warnings),
+        _provenance(bed, command),
+        (*bed.warnings, *(words for part in together for words in part.warnings)),
         excluded,
     )
 
 
-def _provenance(bed: Bed) -> dict[str, str]:
+def _provenance(bed: Bed, command: str) -> dict[str, str]:
     found = {f"detector {label}": f"{d.digest}, trained on {d.trained_on}" for label, d in bed.detectors.items()}
     found |= {f"{name or 'real'}": f"{s.name} {s.digest} n={len(s)}" for name, s in bed.sets.items()}
-    return found | {"seed": str(bed.seed), **{key: str(v) for key, v in environment(bed.bench.device).items()}}
+    return (
+        {"command": command}
+        | found
+        | {"seed": str(bed.seed), **{key: str(v) for key, v in environment(bed.bench.device).items()}}
+    )
 
 
 def _clean(bed: Bed) -> Part:

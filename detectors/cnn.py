@@ -14,7 +14,7 @@ away. There the networks read grey levels as channels and weigh every place by i
 neither shifted nor mirrored. Those up to 32 are mirrored, shifted and pooled, so that a flaw counts wherever it is.
 
 `cnn:adversarial` learns from images moved by a one-step attack with a random start, 4 of 255 grey levels (Wong et al.
-2020): it resists small attacks, and pays with some of its power on clean images.
+2020). Whether that helps has to be measured each time: on the digits of docs/matrix.md it did not.
 """
 
 from __future__ import annotations

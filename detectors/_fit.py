@@ -37,6 +37,11 @@ class TrainingSet:
     digests: tuple[str, ...] = ()
     groups: tuple[str | None, ...] = ()
 
+    @property
+    def origins(self) -> frozenset[str]:
+        """The sets that the fakes were pooled from; none where they are of one set."""
+        return frozenset(g for g in self.groups if g is not None)
+
 
 def collect(
     name: str, modality: Modality, prepare: Callable[[Media], Tensor], real: SampleSet, fake: SampleSet
@@ -91,15 +96,14 @@ def grouped_folds(data: TrainingSet, k: int, seed: int) -> npt.NDArray[np.int64]
     Raises TooFewSamples when a side has fewer than k different samples.
     """
     # Where copies tie the origins together until a fold has none, content alone decides.
-    origins = {g for g in data.groups if g is not None}
-    for whole in [origins, set[str]()] if len(origins) >= FEWEST_ORIGINS else [set[str]()]:
+    for whole in [data.origins, frozenset[str]()] if len(data.origins) >= FEWEST_ORIGINS else [frozenset[str]()]:
         fold = _spread(data, whole, k, seed)
         if all(set(fold[data.is_fake == side]) == set(range(k)) for side in (0, 1)):
             return fold
     raise TooFewSamples(f"{k} parts without a copy in common need {k} different samples a side; these sets have fewer")
 
 
-def _spread(data: TrainingSet, whole: set[str], k: int, seed: int) -> npt.NDArray[np.int64]:
+def _spread(data: TrainingSet, whole: frozenset[str], k: int, seed: int) -> npt.NDArray[np.int64]:
     """Units that must stay together, largest first, each to the fold that has least of its side."""
     unit = _units(data, whole)
     rng = np.random.RandomState(seed)
@@ -117,7 +121,7 @@ def _spread(data: TrainingSet, whole: set[str], k: int, seed: int) -> npt.NDArra
     return fold
 
 
-def _units(data: TrainingSet, whole: set[str]) -> list[int]:
+def _units(data: TrainingSet, whole: frozenset[str]) -> list[int]:
     """The number of the unit of each sample: joined by content, and fakes by an origin in `whole`."""
     parent = list(range(len(data.is_fake)))
 

@@ -2,10 +2,13 @@
 
 Stacking (Wolpert 1992): the members are fitted on two thirds of the samples and asked about the last one, three times
 over, so that every sample has log-odds from members that did not learn from it. Copies of a sample are never on both
-sides, and where the fakes come from three or more origins a whole origin is left out at a time: the weights are then
-those for generators that nobody has seen. A logistic regression on these log-odds gives the weights, none of them below
-zero (Breiman 1996, section 3: a member that is wrong more often than right is left out, never turned round), drawn a
-little towards equal shares; Platt's map follows, and at last the members are fitted again on everything.
+sides. A logistic regression on these log-odds gives the weights, none of them below zero (Breiman 1996, section 3: a
+member that is wrong more often than right is left out, never turned round), drawn a little towards equal shares;
+Platt's map follows, and at last the members are fitted again on everything.
+
+Where the fakes come from three or more origins, a whole origin is left out at a time and all members count the same.
+What is learnt from three or four origins about a fifth is mostly chance: on generators that nobody had seen, learnt
+weights took the mean AUROC from 0.77 to 0.71 on digits and from 0.85 to 0.82 on photographs of 32 pixels.
 
 Beside the one probability a row holds that of every member: where they lie far apart, the detectors disagree, and the
 mean of them is no one's opinion. `ensemble:spectrum+cnn` chooses the members.
@@ -26,7 +29,7 @@ from evalkit.errors import TooFewSamples, UnreadableSample
 from evalkit.types import SampleSet
 
 from ._calibrate import platt
-from ._fit import FEWEST, TrainingSet, balanced_weights, grouped_folds, rows_of
+from ._fit import FEWEST, FEWEST_ORIGINS, TrainingSet, balanced_weights, grouped_folds, rows_of
 from .panel import MEMBERS, Member, Panel, packed, rows_of_members, together
 
 FOLDS = 3
@@ -40,6 +43,7 @@ RIDGE = 0.01
 class Ensemble(Panel):
     """Detectors stacked by cross-fitted, non-negative logistic weights; a row is [P(fake), P(fake) of every member]."""
 
+    version: ClassVar[int] = 2
     name: str = "ensemble"  # type: ignore[misc]  # A choice of members has a name of its own.
     modality: ClassVar[Literal["image"]] = "image"
     settings: ClassVar[Mapping[str, object]] = MappingProxyType(
@@ -74,7 +78,8 @@ class Ensemble(Panel):
         unseen = self._unseen(data, seed, device)
         known = np.asarray(np.isfinite(unseen).all(axis=1), dtype=np.bool_)
         _check_count(data, known, self.name)
-        weights, offset = stacked(unseen[known], data.is_fake[known])
+        stack = averaged if len(data.origins) >= FEWEST_ORIGINS else stacked
+        weights, offset = stack(unseen[known], data.is_fake[known])
         judges = self._trained(data, range(len(data.is_fake)), seed, device, "whole")
         learnt = {"weights": torch.tensor(weights).float(), "offset": torch.tensor([offset]).float()}
         self.to(device)
@@ -101,6 +106,14 @@ class Ensemble(Panel):
 def log_odds_of(p_fake: Tensor) -> Tensor:
     """ln(p / (1 - p)), float64, cut off at -14 and 14."""
     return torch.logit(p_fake.double()).clamp(-SURE, SURE)
+
+
+def averaged(
+    log_odds: npt.NDArray[np.float64], is_fake: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Equal weights [members] and an offset, Platt's map of the mean log-odds of [N, members]."""
+    calibration = platt(log_odds.mean(axis=1), is_fake)
+    return np.full(log_odds.shape[1], calibration.slope / log_odds.shape[1]), calibration.offset
 
 
 def stacked(log_odds: npt.NDArray[np.float64], is_fake: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], float]:

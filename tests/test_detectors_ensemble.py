@@ -7,10 +7,11 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from detectors.ensemble import SURE, Ensemble, log_odds_of, stacked
+from detectors.ensemble import SURE, Ensemble, averaged, log_odds_of, stacked
 from detectors.panel import Panel, packed, unpacked
 from detectors.residual import Residual
 from detectors.spectrum import Spectrum
+from evalkit.detection import pooled
 from evalkit.errors import BadRecord, BadSetting, TooFewSamples, UnknownName, UnreadableSample
 from evalkit.measurement import Bench, measure
 from evalkit.types import Detector, Resumable
@@ -64,6 +65,20 @@ def test_members_of_no_worth_give_about_one_half_and_no_ties():
         weights, offset = stacked(log_odds, is_fake)
         p = 1 / (1 + np.exp(-(log_odds @ weights + offset)))
         assert np.abs(p - 0.5).max() < 0.2 and len(np.unique(p)) > 900
+
+
+def test_fakes_of_three_origins_make_all_members_count_the_same():
+    is_fake, log_odds = told(20_000, 1.0, 0.5)
+    weights, offset = averaged(log_odds, is_fake)
+    # The mean of the two is normal about 0.75 either way with a variance of one half: log-odds 2 * 0.75 / 0.5 of it.
+    assert weights == pytest.approx([1.5, 1.5], rel=0.05) and offset == pytest.approx(0, abs=0.05)
+    for sets in (3, 2):
+        judge = Ensemble("spectrum+residual")
+        parts = [listed(SOFT[20 * k : 20 * k + 20], f"g{k}") for k in range(sets)]
+        judge.fit(listed(REAL[:40]), pooled(parts), seed=0)
+        shares = list(judge.weights.values())
+        assert (shares[0] == pytest.approx(shares[1])) is (sets == 3)
+        assert auroc(judge, REAL[60:90], SOFT[60:]) > 0.9
 
 
 def test_log_odds_are_cut_off_where_float32_ends():

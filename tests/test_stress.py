@@ -309,7 +309,7 @@ def test_stress_command_writes_a_study(at_home: Path) -> None:
     assert (at_home / "out" / "index.html").is_file() and (at_home / "out" / "study.csv").is_file()
     assert "mine" in document["suites"]["laundering"]["spectrum"]["blur"]["fakes"]
     assert "study_json" in registry.reports.names()
-    assert document["provenance"]["command"].startswith("evalkit ")
+    assert document["provenance"]["command"].startswith("evalkit")
     for name, content in {"torn": b"\xff\xd8\xff", "other": b"no image"}.items():
         (Path(fake) / f"{name}.png").write_bytes(content)
     (Path(real) / "0.png").write_bytes(b"no image")

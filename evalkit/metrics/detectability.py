@@ -22,7 +22,7 @@ CUTS = 20
 FEWEST = 20
 
 
-@metric(on={"image": "panel"}, better="lower", unit="area", reads="panel", min_n=FEWEST)
+@metric(on={"image": "panel"}, better="lower", unit="area", reads="panel", min_n=20)
 def detectability(real: Features, fake: Features, *, seed: int = 0) -> Estimate:
     """AUROC of the best detector of a panel, chosen on other samples than it is measured on, in [0, 1].
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from evalkit.types import Media
 
 COUNTER = "num_batches_tracked"
+PIXELS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,13 @@ class PublishedJudge(Judge, ABC):
     def __call__(self, batch: Tensor) -> Tensor:
         """P(fake) [B, 1] of a prepared batch."""
         self._ready_network()
+        # On a CPU whole batches of large images leave its caches at every layer: 1.9 times slower at 64 of 256 x 256.
+        height, width = batch.shape[-2:]
+        step = len(batch) if batch.device.type != "cpu" else max(1, PIXELS_AT_ONCE // (height * width))
         with plain_float32(batch.device):
-            return torch.sigmoid(self._towards_fake(batch))[:, None].float()
+            parts = [batch[i : i + step] for i in range(0, len(batch), step)]
+            said = torch.cat([self._towards_fake(part) for part in parts])
+        return torch.sigmoid(said)[:, None].float()
 
     def log_odds(self, images: Tensor) -> Tensor:
         """Log-odds of fake [B] of float images [B, 3, H, W] in 0..255, with gradients."""

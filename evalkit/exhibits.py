@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from .attribution import attribution_exhibits
 from .comparison import result_of
 from .judged import judged
 from .metrics.memorization import nearest
 from .samples.statistics import StatisticsSet
+from .thumbnails import thumbnail
 from .types import (
     Comparison,
     Exhibit,
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 
 SHOWN = {"image": 20, "text": 6}
 PAIRS = {"image": 7, "text": 2}
-LARGEST_THUMBNAIL = 96
 MOST_CLASSES = 20
 # Path in a record's timing, title of its column, scale.
 COSTS = (
@@ -66,28 +61,12 @@ def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> 
     return tuple(e for e in found if e is not None)
 
 
-def picture(pixels: npt.NDArray[np.uint8], alt: str) -> Picture:
-    """A thumbnail as a data URI: small images as they are (PNG), larger ones reduced (WebP)."""
-    from PIL import Image
-
-    image = Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    if max(image.size) <= LARGEST_THUMBNAIL // 2:
-        image.save(buffer, "PNG", optimize=True)
-        kind = "png"
-    else:
-        image.thumbnail((LARGEST_THUMBNAIL, LARGEST_THUMBNAIL), Image.Resampling.LANCZOS)
-        image.save(buffer, "WEBP", quality=75)
-        kind = "webp"
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", alt)
-
-
 def _show(sample: Sample, owner: str) -> Picture | str:
     media = sample.load()
     if isinstance(media, str):
         return media
     label = f", {sample.group}" if sample.group else ""
-    return picture(media, f"{owner}: {sample.id}{label}")
+    return thumbnail(media, f"{owner}: {sample.id}{label}")
 
 
 def _grid(scored: Sequence[Scored], comparison: Comparison) -> Grid:

@@ -27,6 +27,7 @@ MAY: dict[str, set[str] | None] = {
     "weights": BASE | {"assets", "assets_detectors", "cache", "downloads"},
     "progress": BASE,
     "interrupts": set(),
+    "thumbnails": BASE,
     "settings": BASE,
     "suite": BASE,
     "records": BASE | {"cache"},
@@ -57,7 +58,8 @@ MAY: dict[str, set[str] | None] = {
     "explaining": BASE | {"comparison"},
     "subjects": BASE | {"detection", "evaluation"},
     "attribution": BASE | {"comparison", "subjects"},
-    "exhibits": BASE | {"attribution", "comparison", "judged", "measurement", "metrics", "samples", "subjects"},
+    "exhibits": BASE
+    | {"attribution", "comparison", "judged", "measurement", "metrics", "samples", "subjects", "thumbnails"},
     "judged": BASE | {"detection", "leakage", "measurement", "metrics", "samples", "subjects"},
     "board": BASE
     | {"comparison", "detection", "evaluation", "exhibits", "hardware", "likelihoods", "linting", "measurement"}
@@ -79,7 +81,7 @@ MAY: dict[str, set[str] | None] = {
     "maps": BASE | {"cache", "measurement", "samples"},
     "judging": BASE
     | {"cache", "calibration", "detection", "hardware", "laundering", "maps", "measurement", "metrics", "records"}
-    | {"registry", "samples"},
+    | {"registry", "samples", "thumbnails"},
     "stressing": BASE | {"hardware", "laundering", "measurement", "metrics", "resample", "samples"},
     "sourcing": BASE
     | {"cache", "calibration", "hardware", "measurement", "metrics", "publishing", "registry", "resample", "samples"},

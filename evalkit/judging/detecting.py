@@ -22,11 +22,11 @@ from ..maps.deleting import explain as explained
 from ..maps.deleting import over_all
 from ..measurement import Bench, measure
 from ..records import dumps, write_text
+from ..thumbnails import thumbnail
 from ..types import Detector, Picture, SampleSet
 from .appearance import Appearance
 from .gathering import Inputs, gathered, opened
 from .operating import Plan, keep, kept
-from .pictures import thumbnail
 from .study import study_of
 from .truths import labels_of
 from .verdicts import Judgement, combined

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import ModalityMismatch, NothingToEvaluate
+from .pairing import correlation
 from .types import SHARED, Cell, Column, Comparison, Excluded, MetricResult, Modality, Row, RunRecord
 
 TITLES: Mapping[Modality, str] = {"image": "Images", "text": "Texts"}
@@ -91,11 +92,19 @@ def instrument_digests(records: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def difference(a: MetricResult, b: MetricResult) -> tuple[float, float, float]:
-    """a - b with its interval, from the two results' own half-widths added in squares (independent subjects)."""
-    gap = a.value - b.value
-    down = math.hypot(a.value - a.low, b.high - b.value)
-    up = math.hypot(a.high - a.value, b.value - b.low)
+    """a - b with its interval, recovered from the ends of both intervals and the correlation of the two numbers.
+
+    The correlation is what the samples they share do to both, such as the real ones of one reference; 0 where none are
+    shared or the records do not say. Zou & Donner 2008, "Construction of confidence limits about effect measures".
+    """
+    gap, shared = a.value - b.value, correlation(a.moves, b.moves)
+    down = _leg(a.value - a.low, b.high - b.value, shared)
+    up = _leg(a.high - a.value, b.value - b.low, shared)
     return gap, gap - down, gap + up
+
+
+def _leg(one: float, other: float, shared: float) -> float:
+    return math.sqrt(max(0.0, one * one + other * other - 2 * shared * one * other))
 
 
 def _columns(records: Sequence[RunRecord]) -> tuple[tuple[Column, ...], tuple[str, ...]]:

@@ -61,8 +61,12 @@ def _moved(side: Features, device: str) -> Features:
 
 
 def _brought_back(estimate: Estimate) -> Estimate:
-    shares = estimate.per_sample
-    return estimate if shares is None else replace(estimate, per_sample=shares.cpu())
+    shares, moves = estimate.per_sample, estimate.moves
+    return replace(
+        estimate,
+        per_sample=None if shares is None else shares.cpu(),
+        moves=None if moves is None else {side: moved.cpu() for side, moved in moves.items()},
+    )
 
 
 def _estimates(task: Task, inputs: Mapping[str, Any]) -> dict[str, Estimate]:
@@ -87,7 +91,8 @@ def _estimates(task: Task, inputs: Mapping[str, Any]) -> dict[str, Estimate]:
         again = _asked(task, task.metric.fn(*chosen.values(), **task.settings))
         return {part: _number(v) for part, v in again.items() if part in bare}
 
-    resampled = group_jackknife(statistic, [len(inputs[group[0]]) for group in moving])
+    names = ["real" if group == ["real"] else "fake" for group in moving]
+    resampled = group_jackknife(statistic, [len(inputs[group[0]]) for group in moving], names=names)
     return {part: v if isinstance(v, Estimate) else resampled[part] for part, v in values.items()}
 
 

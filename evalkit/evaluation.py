@@ -15,6 +15,7 @@ from .errors import DoesNotApply, EvalkitError, TooFewSamples, UnknownName, Usag
 from .estimating import estimated
 from .hardware import environment
 from .measurement import Bench, Measured, measure, narrowed_to, nothing_measured, taken
+from .pairing import kept
 from .planning import Task
 from .samples.statistics import StatisticsSet
 from .types import (
@@ -215,6 +216,7 @@ def _score(
             raise TooFewSamples(f"{len(given)} {word} samples of this group; at least {least} are needed")
     estimates = estimated(task, inputs, device)
     seconds = time.perf_counter() - start
+    keys = _keys(inputs, terms)
     columns = inputs["fake"].rows.shape[1] if isinstance(inputs.get("fake"), Features) else 0
     for part, estimate in estimates.items():
         own = {**terms, "part": part} if part else terms
@@ -243,8 +245,28 @@ def _score(
             protocol=f"sha256:{digest_of(own)}",
             terms=own,
             seconds=seconds / len(estimates),
+            moves=kept(estimate.moves, keys),
         )
         yield result, estimate.per_sample
+
+
+def _keys(inputs: Mapping[str, Any], terms: Mapping[str, Any]) -> dict[str, str]:
+    """By side, what another subject's number must share for the same place to hold the same sample.
+
+    Real samples are the same by content. Generated ones are paired by name and prompt: where nothing but the numbering
+    is the same, their numbers turn out not to move together.
+    """
+    keys = {}
+    if "reference" in terms:
+        keys["real"] = str(terms["reference"])
+    given = inputs.get("fake", inputs.get("samples"))
+    if given is not None:
+        samples: SampleSet = given.samples if isinstance(given, Features) else given
+        names = [s.id if s.condition is None else s.condition for s in samples]
+        keys["fake"] = f"sha256:{digest_of(names)}"
+    if len(keys) == 2:
+        keys["draws"] = f"sha256:{digest_of(keys)}"
+    return keys
 
 
 def _inputs(task: Task, sides: Sides, device: str) -> tuple[dict[str, Any], dict[str, Any]]:

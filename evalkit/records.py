@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from .cache import beside
 from .errors import BadRecord, UnwritableOutput
-from .types import Excluded, MetricResult, Reference, RunRecord, Share, Subject
+from .types import Excluded, MetricResult, Moves, Reference, RunRecord, Share, Subject
 
 RUN_SCHEMA = "evalkit.run/1"
 
@@ -25,6 +25,11 @@ def to_json(record: RunRecord) -> dict[str, Any]:
     for result in ordered["results"]:
         if result["low"] is None or result["high"] is None:
             del result["low"], result["high"]
+        if not result["moves"]:
+            del result["moves"]
+        for moved in result.get("moves", {}).values():
+            # One line for what would be hundreds.
+            moved["parts"] = " ".join(map(str, moved["parts"]))
     return ordered
 
 
@@ -85,6 +90,7 @@ def _record(body: dict[str, Any]) -> RunRecord:
     for result in body["results"]:
         value = float(result["value"])
         fields = {"low": value, "high": value, "level": 0.95, "interval": "none", "seconds": 0.0, "terms": {}, **result}
+        fields["moves"] = {str(side): _moves(moved) for side, moved in result.get("moves", {}).items()}
         results.append(MetricResult(**{f.name: fields[f.name] for f in dataclasses.fields(MetricResult)}))
     return RunRecord(
         subject=Subject(**body["subject"]),
@@ -98,6 +104,10 @@ def _record(body: dict[str, Any]) -> RunRecord:
         warnings=tuple(str(w) for w in body.get("warnings", ())),
         attribution=_attribution(body.get("attribution")),
     )
+
+
+def _moves(body: dict[str, Any]) -> Moves:
+    return Moves(str(body["key"]), float(body["share"]), tuple(map(int, str(body["parts"]).split())))
 
 
 def _attribution(body: dict[str, Any] | None) -> dict[str, tuple[Share, ...]] | None:

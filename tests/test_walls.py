@@ -53,8 +53,9 @@ MAY: dict[str, set[str] | None] = {
     "paths": BASE | {"hardware", "measurement", "planning", "samples"},
     "estimating": BASE | {"hardware", "measurement", "planning", "resample", "samples"},
     "evaluation": BASE
-    | {"cache", "detection", "drawings", "estimating", "hardware", "measurement", "planning", "samples"},
-    "comparison": BASE,
+    | {"cache", "detection", "drawings", "estimating", "hardware", "measurement", "pairing", "planning", "samples"},
+    "pairing": BASE,
+    "comparison": BASE | {"pairing"},
     "explaining": BASE | {"comparison"},
     "subjects": BASE | {"detection", "evaluation"},
     "attribution": BASE | {"comparison", "subjects"},

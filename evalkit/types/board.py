@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from .line import Excluded, Modality, Role
 from .metrics import Better
@@ -115,7 +115,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Subjects in a plane, such as quality against speed."""
+    """Subjects in a plane, such as quality against speed; front: names of those that no other beats in both, by x."""
 
     title: str
     note: str
@@ -124,6 +124,7 @@ class Scatter:
     points: tuple[Point, ...]
     log_x: bool = False
     log_y: bool = False
+    front: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,50 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+Standpoint: TypeAlias = Literal["better", "worse", "inconclusive"]
 Exhibit: TypeAlias = "Grid | Pairs | Curves | Scatter | Matrix | Table"
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Where a candidate stands in one column: the ranks it may have, 1 = best, and the letters of its tie groups.
+
+    best, worst: the range that holds its true rank, for all candidates of the column at once, with 95 % confidence.
+    letters: two candidates that share one are not told apart.
+    """
+
+    best: int
+    worst: int
+    letters: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far subject `one` lies from subject `other` in a column: value = one - other, with its own 95 % interval.
+
+    p: two-sided, of no difference; adjusted: for the number of differences that are looked at together. verdict: of
+    `one` against `other`, by the adjusted p. settles_at: so many samples a side would tell a difference of this size
+    with 80 % power; None where it is told already, or where none would.
+    """
+
+    one: str
+    other: str
+    value: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    verdict: Standpoint
+    settles_at: int | None = None
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Records of one modality side by side: every empty cell has its reason, every refusal its words."""
+    """Records of one modality side by side: every empty cell has its reason, every refusal its words.
+
+    standings: by column and candidate. differences: by column, of pairs of subjects. adjustment: how their p-values
+    are adjusted, "holm", "bh" or "none".
+    """
 
     modality: Modality
     title: str
@@ -171,6 +210,9 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     excluded: tuple[tuple[str, Excluded], ...] = ()
     exhibits: tuple[Exhibit, ...] = ()
+    standings: Mapping[str, Mapping[str, Standing]] = field(default_factory=dict)
+    differences: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
+    adjustment: str = "holm"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,10 @@ class Estimate:
     """A value with the ends of its interval and the name of the method that made them.
 
     per_sample [M]: what each generated sample adds to the value, where the metric knows it: its influence (FID) or its
-    own score (realism, CLIPScore).
+    own score (realism, CLIPScore). moves: by side ("real", "fake"), [n] how far each sample of it moves the value, to
+    first order: centred, and their squares over all sides add up to about the variance of the value. "draws" where a
+    method disturbs both sides at once, such as split halves. Two subjects measured against the same samples are
+    compared through them.
     """
 
     value: float
@@ -30,6 +33,7 @@ class Estimate:
     method: str
     level: float = 0.95
     per_sample: Tensor | None = field(default=None, compare=False, repr=False)
+    moves: Mapping[str, Tensor] | None = field(default=None, compare=False, repr=False)
 
 
 Value: TypeAlias = "float | Estimate"
@@ -112,6 +116,20 @@ def metric(
 
 
 @dataclass(frozen=True)
+class Moves:
+    """How far the draw of one side moves a number, so that two numbers that share the side can be told apart better.
+
+    key: equal in two results where the same place holds the same sample (a reference row, a prompt, a seed). share: of
+    the number's variance, 0..1. parts: how far the samples of each bucket move the number, whole thousandths of the
+    largest; which sample falls into which bucket depends on its place and the side's size only.
+    """
+
+    key: str
+    share: float
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class MetricResult:
     """One number of a record; `protocol` is the sha256 of `terms`, everything that must be equal to compare it."""
 
@@ -128,3 +146,4 @@ class MetricResult:
     protocol: str
     terms: Mapping[str, Any]
     seconds: float
+    moves: Mapping[str, Moves] = field(default_factory=dict)

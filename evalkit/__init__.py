@@ -21,11 +21,17 @@ _HOME = {
     "train": "verbs",
     "explain": "verbs",
     "stats": "summarising",
+    "decide": "deciding",
+    "plan": "sizing",
+    "gate": "gating.running",
     "detect": "judging.detecting",
     "cross_matrix": "matrices.crossing",
     "stress": "stressing.suites",
     "leaks": "leakage",
     "attribute": "sourcing.attributing",
+    "judge": "human.conducting",
+    "open_study": "human.conducting",
+    "view": "viewing.browser",
     "open_samples": "samples",
     "read_record": "records",
     "metric": "types",
@@ -36,8 +42,9 @@ _HOME = {
     "EvalkitError": "errors",
     **dict.fromkeys(
         (
-            "Batch", "Comparison", "Control", "Detector", "Estimate", "Extractor", "Features", "Generator",
-            "Leaderboard", "Metric", "MetricResult", "RunRecord", "Sample", "SampleSet", "Timing",
+            "Batch", "Check", "Comparison", "Control", "Detector", "Estimate", "Extractor", "Features", "Floor",
+            "GateReport", "Generator", "Leaderboard", "Metric", "MetricResult", "Rule", "RunRecord",
+            "Sample", "SampleSet", "Timing",
         ),
         "types",
     ),
@@ -48,25 +55,34 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from . import registry as registry
     from .cache import Cache as Cache
+    from .deciding import decide as decide
     from .errors import EvalkitError as EvalkitError
     from .errors import ExitCode as ExitCode
+    from .gating.running import gate as gate
+    from .human.conducting import judge as judge
+    from .human.conducting import open_study as open_study
     from .judging.detecting import detect as detect
     from .measurement import Bench as Bench
     from .records import read_record as read_record
     from .samples import open_samples as open_samples
     from .settings import Settings as Settings
+    from .sizing import plan as plan
     from .summarising import stats as stats
     from .types import Batch as Batch
+    from .types import Check as Check
     from .types import Comparison as Comparison
     from .types import Control as Control
     from .types import Detector as Detector
     from .types import Estimate as Estimate
     from .types import Extractor as Extractor
     from .types import Features as Features
+    from .types import Floor as Floor
+    from .types import GateReport as GateReport
     from .types import Generator as Generator
     from .types import Leaderboard as Leaderboard
     from .types import Metric as Metric
     from .types import MetricResult as MetricResult
+    from .types import Rule as Rule
     from .types import RunRecord as RunRecord
     from .types import Sample as Sample
     from .types import SampleSet as SampleSet
@@ -77,6 +93,7 @@ if TYPE_CHECKING:
     from .verbs import generate as generate
     from .verbs import score as score
     from .verbs import train as train
+    from .viewing.browser import view as view
 
 
 def __getattr__(name: str) -> Any:

@@ -99,10 +99,20 @@ def score_all(
     return scored
 
 
-def compared(scored: Sequence[Scored], bench: Bench, others: Sequence[RunRecord] = ()) -> Comparison:
-    """The board of scored entrants, with records scored elsewhere beside them and everything a report draws."""
-    comparison = compare_records([*(s.record for s in scored), *others])
-    return replace(comparison, exhibits=exhibits(scored, comparison, bench) if scored else ())
+def compared(
+    scored: Sequence[Scored],
+    bench: Bench,
+    others: Sequence[RunRecord] = (),
+    *,
+    baseline: str | None = None,
+    adjust: str = "holm",
+) -> Comparison:
+    """The board of scored entrants, with records scored elsewhere beside them and everything a report draws.
+
+    baseline, adjust: as `compare_records` takes them.
+    """
+    comparison = compare_records([*(s.record for s in scored), *others], baseline=baseline, adjust=adjust)
+    return replace(comparison, exhibits=exhibits(scored, comparison, bench)) if scored else comparison
 
 
 def narrowed(side: Measured, n: int, seed: int) -> Measured:

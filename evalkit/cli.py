@@ -16,9 +16,15 @@ import click
 
 from . import __version__
 from .commands.detectors import detect, train
+from .commands.export import export
+from .commands.gate import gate
+from .commands.judge import judge
 from .commands.matrix import matrix
+from .commands.plan import plan
 from .commands.sources import attribute
 from .commands.stress import leaks, stress
+from .commands.until import score_until_decided, taken_apart, until_options
+from .commands.view import view
 from .commands.weights import weights
 from .errors import EvalkitError, ExitCode
 from .interrupts import Terminated, heed
@@ -66,6 +72,8 @@ def _fail(message: str, code: ExitCode) -> int:
     if os.environ.get("EVALKIT_TRACEBACK") == "1":
         traceback.print_exc()
     line = "".join(c if c.isprintable() else " " for c in " ".join(message.split()))
+    # A GitHub runner takes `##[` for a command wherever it stands, and names in messages are not ours.
+    line = line.replace("##[", "##\\[")
     click.echo(f"evalkit: {line}", err=True)
     return int(code)
 
@@ -114,6 +122,11 @@ def evalkit() -> None:
 )
 @click.option("--train-seeds", type=int, help="Train each generator with so many seeds and say how far they move it.")
 @click.option("--sample-seeds", type=int, help="Draw from each trained generator with so many seeds.")
+@click.option(
+    "--adjust",
+    type=click.Choice(["holm", "bh", "none"]),
+    help="How the p-values of all differences are adjusted (default holm).",
+)
 @click.option("--explain", is_flag=True, help="Say in words why the numbers of two run records differ; no report.")
 @common
 def compare(subjects: tuple[str, ...], explain: bool, **options: Any) -> None:
@@ -150,6 +163,7 @@ def compare(subjects: tuple[str, ...], explain: bool, **options: Any) -> None:
 @evalkit.command()
 @click.argument("subject")
 @scoring
+@until_options
 @click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json .csv .md .html .xml")
 @common
 def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
@@ -157,6 +171,9 @@ def score(subject: str, outputs: tuple[Path, ...], **options: Any) -> None:
     from . import verbs
     from .records import to_json
 
+    if (until := taken_apart(options)) is not None:
+        score_until_decided(subject, until, outputs, options, _command_line())
+        return
     with Run(options, shared=True) as run:
         board = verbs.scored(
             subject,
@@ -199,7 +216,7 @@ def generate(
     click.echo(str(folder / "set.json"))
 
 
-for command in (train, detect, leaks, matrix, stress, attribute):
+for command in (train, detect, leaks, matrix, stress, attribute, export, gate, judge, view, plan):
     evalkit.add_command(command)
 
 

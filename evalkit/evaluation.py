@@ -254,7 +254,8 @@ def _keys(inputs: Mapping[str, Any], terms: Mapping[str, Any]) -> dict[str, str]
     """By side, what another subject's number must share for the same place to hold the same sample.
 
     Real samples are the same by content. Generated ones are paired by name and prompt: where nothing but the numbering
-    is the same, their numbers turn out not to move together.
+    is the same, their numbers turn out not to move together. Draws of both sides are dealt alike where the real samples
+    are the same and the generated ones as many: generated ones of other names do not move together either.
     """
     keys = {}
     if "reference" in terms:
@@ -264,8 +265,7 @@ def _keys(inputs: Mapping[str, Any], terms: Mapping[str, Any]) -> dict[str, str]
         samples: SampleSet = given.samples if isinstance(given, Features) else given
         names = [s.id if s.condition is None else s.condition for s in samples]
         keys["fake"] = f"sha256:{digest_of(names)}"
-    if len(keys) == 2:
-        keys["draws"] = f"sha256:{digest_of(keys)}"
+        keys["draws"] = f"sha256:{digest_of({'real': keys.get('real'), 'fake': len(names)})}"
     return keys
 
 

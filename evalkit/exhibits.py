@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .attribution import attribution_exhibits
-from .comparison import result_of
+from .fronts import timed
 from .judged import judged
 from .metrics.memorization import nearest
 from .samples.statistics import StatisticsSet
+from .showing import SHORTEST, Copied, copied, marked, passages, picked_grids, tradeoffs
 from .thumbnails import thumbnail
 from .types import (
     Comparison,
@@ -19,9 +20,8 @@ from .types import (
     Pair,
     Pairs,
     Picture,
-    Point,
     Sample,
-    Scatter,
+    Shown,
     Table,
 )
 
@@ -49,13 +49,18 @@ COSTS = (
 
 def exhibits(scored: Sequence[Scored], comparison: Comparison, bench: Bench) -> tuple[Exhibit, ...]:
     """Everything there is to show of a board, in the order a reader wants it."""
+    finder = copied(scored, comparison)
     found: list[Exhibit | None] = [
-        _grid(scored, comparison),
-        _speed(scored, comparison),
+        _grid(scored, comparison, finder),
+        *picked_grids(scored, _show),
+        # Made of the records alone: quality against costs, and whether the instruments agree.
+        *comparison.exhibits,
         _costs(scored),
+        *tradeoffs(comparison),
         *judged(scored, bench),
         _classes(scored),
         _neighbours(scored, comparison),
+        passages(scored, finder),
         *attribution_exhibits(scored, _show),
     ]
     return tuple(e for e in found if e is not None)
@@ -69,56 +74,39 @@ def _show(sample: Sample, owner: str) -> Picture | str:
     return thumbnail(media, f"{owner}: {sample.id}{label}")
 
 
-def _grid(scored: Sequence[Scored], comparison: Comparison) -> Grid:
+def _grid(scored: Sequence[Scored], comparison: Comparison, finder: Copied | None) -> Grid:
     count = SHOWN[comparison.modality]
     real = scored[0].sides.real
     shown = real is not None and not isinstance(real.samples, StatisticsSet)
-    lines = [(f"real: {real.samples.name}", _first(real, count))] if real is not None and shown else []
-    lines += [(s.entrant.name, _first(s.sides.fake, count)) for s in scored]
+    lines: list[tuple[str, tuple[Shown, ...]]] = []
+    if real is not None and shown:
+        lines.append((f"real: {real.samples.name}", _first(real, count)))
+    lines += [(s.entrant.name, tuple(marked(item, finder) for item in _first(s.sides.fake, count))) for s in scored]
     rule = f"The first {count} samples of each subject in the order they were drawn or listed; none was picked by hand."
     if any(s.entrant.generator for s in scored):
         rule += f" All generators used seed {scored[0].record.seed}."
+    if finder is not None:
+        rule += f" Marked: passages of {SHORTEST} words or more that stand word for word in a training text."
     return Grid("Samples", rule, tuple(lines))
 
 
-def _first(side: Measured, count: int) -> tuple[Picture | str, ...]:
+def _first(side: Measured, count: int) -> tuple[Shown, ...]:
     return tuple(_show(s, side.samples.name) for s, _ in zip(side.samples, range(count), strict=False))
-
-
-def _speed(scored: Sequence[Scored], comparison: Comparison) -> Scatter | None:
-    """Quality against speed, for subjects that were timed."""
-    lead = comparison.columns[0] if comparison.columns else None
-    points = []
-    for s in scored:
-        if lead is None or s.record.timing is None or s.entrant.role == "ceiling":
-            continue
-        result = result_of(s.record, lead.name, lead.protocol)
-        if result is not None:
-            speed = float(s.record.timing["samples_per_second"])
-            points.append(Point(s.entrant.name, speed, result.value, result.low, result.high, s.entrant.role))
-    if lead is None or len(points) < 2:
-        return None
-    arrow = "lower is better" if lead.better == "lower" else "higher is better"
-    device = next(s.record.timing["device"] for s in scored if s.record.timing)
-    note = f"{lead.name} ({arrow}) against samples per second on {device}; bars are 95 % intervals."
-    values = [p.y for p in points]
-    wide = min(values) > 0 and max(values) / min(values) > 20
-    return Scatter("Quality against speed", note, "samples per second", lead.name, tuple(points), True, wide)
 
 
 def _costs(scored: Sequence[Scored]) -> Table | None:
     """What each generator cost to train and to draw from; a dash where it is not known."""
-    timed = [(s.entrant.name, s.record.timing) for s in scored if s.record.timing]
-    if not timed:
+    drawn = [(s.entrant.name, s.record.timing) for s in scored if s.record.timing]
+    if not drawn:
         return None
-    keys = [key for key, _, _ in COSTS if any(_cost(timing, key) is not None for _, timing in timed)]
+    keys = [key for key, _, _ in COSTS if any(timed(timing, key) is not None for _, timing in drawn)]
     chosen = [(key, title, scale) for key, title, scale in COSTS if key in keys]
     rows = []
-    for name, timing in timed:
-        found = ((_cost(timing, key), scale) for key, _, scale in chosen)
+    for name, timing in drawn:
+        found = ((timed(timing, key), scale) for key, _, scale in chosen)
         rows.append((name, *("–" if value is None else _plain(value * scale) for value, scale in found)))
     note = (
-        f"On {timed[0][1]['device']}. Energy and operations are of one sample in a whole batch; operations are those of"
+        f"On {drawn[0][1]['device']}. Energy and operations are of one sample in a whole batch; operations are those of"
         " matrix products and convolutions. Memory is the process's (on cuda the allocator's). A dash: not known."
     )
     return Table("Cost", note, ("generator", *(title for _, title, _ in chosen)), tuple(rows))
@@ -127,14 +115,6 @@ def _costs(scored: Sequence[Scored]) -> Table | None:
 def _plain(value: float) -> str:
     """Three digits at least, thousands apart, no powers of ten for what is large."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _cost(timing: Mapping[str, Any], path: str) -> float | None:
-    """The number under "a.b" of a record's timing."""
-    found: Any = timing
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return None if found is None else float(found)
 
 
 def _classes(scored: Sequence[Scored]) -> Table | None:

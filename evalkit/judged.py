@@ -1,4 +1,4 @@
-"""What a board shows of its detectors: ROC curves, the cross-generator matrix, the members of a panel, leaks."""
+"""What a board shows of its detectors: their curves, the cross-generator matrix, the members of a panel, leaks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from .detection import PUBLISHED, cross_rows, is_levelled
 from .errors import EvalkitError
 from .leakage import leak_auc
-from .metrics.curves import roc_points
 from .metrics.detection import area_under_roc
+from .operating import auroc_of, operating_exhibits
 from .samples.statistics import StatisticsSet
-from .types import Cell, Curves, Estimate, Exhibit, Features, Line, Matrix
+from .types import Cell, Estimate, Exhibit, Matrix
 
 if TYPE_CHECKING:
     from .detection import Judge
@@ -32,31 +32,20 @@ def judged(scored: Sequence[Scored], bench: Bench) -> list[Exhibit]:
 
 
 def _one(name: str, judges: Mapping[str, Judge], bench: Bench) -> Iterator[Exhibit]:
-    lines = []
-    for subject, own in judges.items():
-        value = _auroc(own.real, own.fake)
-        points = roc_points(own.real.rows[:, 0], own.fake.rows[:, 0])
-        lines.append(Line(subject, tuple(points), f"AUROC {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"))
     first = next(iter(judges.values()))
     n = f"{len(first.real)} real and {len(first.fake)} generated samples"
     published = first.fitted_on["rule"] == PUBLISHED
     counts = "" if published else f"{first.fitted_on['n_real']} + {first.fitted_on['n_fake']}"
-    yield Curves(
-        f"ROC of {name}",
-        (
-            f"Published weights, nothing fitted; tested on {n}."
-            if published
-            else f"Fitted to each subject on {counts} samples, tested on {n} it never saw."
-        )
-        + " The diagonal is guessing: a subject on it cannot be told from real.",
-        "false positive rate (real called fake)",
-        "true positive rate (fake called fake)",
-        tuple(lines),
-        diagonal=True,
+    yield from operating_exhibits(
+        name,
+        judges,
+        f"Published weights, nothing fitted; tested on {n}."
+        if published
+        else f"Fitted to each subject on {counts} samples, tested on {n} it never saw.",
     )
     if len(judges) > 1 and not published:
         table = cross_rows(judges, bench)
-        cells = tuple(tuple(_cell(_auroc(*table[trained, tested])) for tested in judges) for trained in judges)
+        cells = tuple(tuple(_cell(auroc_of(*table[trained, tested])) for tested in judges) for trained in judges)
         yield Matrix(
             f"{name} across generators",
             f"AUROC of {name} fitted to the subject of the row and tested on the subject of the column."
@@ -120,10 +109,6 @@ def _leaks(scored: Sequence[Scored]) -> Iterator[Exhibit]:
             ("AUC",),
             tuple(cells),
         )
-
-
-def _auroc(real: Features, fake: Features) -> Estimate:
-    return area_under_roc(real.head("p_fake").rows, fake.head("p_fake").rows)
 
 
 def _cell(value: Estimate) -> Cell:

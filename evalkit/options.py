@@ -70,7 +70,7 @@ class Run:
 
         names = [part.strip() for given in options.pop("metrics", ()) for part in given.split(",") if part.strip()]
         quiet, no_cache, config = options.pop("quiet"), options.pop("no_cache"), options.pop("config")
-        keys = ("seed", "device", "batch_size", "workers", "n", "train_seeds", "sample_seeds")
+        keys = ("seed", "device", "batch_size", "workers", "n", "train_seeds", "sample_seeds", "adjust")
         given: dict[str, Any] = {"metrics": tuple(names), **{k: options.pop(k, None) for k in keys}}
         given.update({k: options.pop(k, False) or None for k in ("per_group", "attribution", "strict")})
         self.settings = resolve(given, file=config)

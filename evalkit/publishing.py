@@ -14,6 +14,9 @@ from .errors import BadSetting, UnwritableOutput
 from .records import dumps, to_json, write_record, write_text
 from .types import Detector, Generator, Leaderboard, RunRecord, Study
 
+# Bytes of a page that a browser still opens at once; the pictures of a larger one become files beside it.
+LARGEST_PAGE = 10_000_000
+PICTURES = "pictures"
 OURS = {"index.html": "html", "leaderboard.json": "json", "leaderboard.csv": "csv", "leaderboard.md": "markdown"}
 MODEL_FILES = ("model.safetensors", "card.json", "reconstructor")
 BY_SUFFIX = {".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html", ".xml": "junit"}
@@ -29,7 +32,9 @@ class ReportFolder:
         self.fresh: set[str] = set()
         if path.exists() and not path.is_dir():
             raise UnwritableOutput(f"{path} is a file; give a folder for the report")
-        strangers = [p.name for p in path.iterdir() if p.name not in (*OURS, "records")] if path.is_dir() else []
+        strangers = (
+            [p.name for p in path.iterdir() if p.name not in (*OURS, "records", PICTURES)] if path.is_dir() else []
+        )
         if strangers:
             raise UnwritableOutput(
                 f"{path} holds other things ({strangers[0]!r}); give a new or empty folder with --out"
@@ -57,12 +62,49 @@ class ReportFolder:
         write_record(record, self.path / "records" / f"{name}.json")
 
     def finish(self, board: Leaderboard) -> None:
-        """Write the leaderboard in every format and drop the records of an earlier run."""
+        """Write the leaderboard in every format and drop the records and pictures of an earlier run.
+
+        The page is one file; over LARGEST_PAGE its pictures lie in `pictures/`, written before the page that shows
+        them and dropped after the page that showed them, so that no page ever misses one.
+        """
         for file, name in OURS.items():
-            write_text(self.path / file, registry.reports.get(name)(board))
+            if name != "html":
+                write_text(self.path / file, registry.reports.get(name)(board))
+        page = registry.reports.get("html")(board)
+        pictures: dict[str, bytes] = {}
+        if len(page.encode()) > LARGEST_PAGE:
+            pictures = dict(registry.reports.get("html_folder")(board))
+            page = pictures.pop("index.html").decode()
+        for file, content in pictures.items():
+            _write_bytes(self.path / file, content)
+        write_text(self.path / "index.html", page)
+        self._drop_pictures({Path(file).name for file in pictures})
         for old in (self.path / "records").glob("*.json"):
             if old.name not in self.fresh:
                 old.unlink()
+
+    def _drop_pictures(self, keep: set[str]) -> None:
+        folder = self.path / PICTURES
+        for old in folder.glob("*") if folder.is_dir() else ():
+            if old.name not in keep and PICTURE.fullmatch(old.name):
+                old.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+# What our pictures are called: anything else in that folder is not ours to drop.
+PICTURE = re.compile(r"[0-9a-f]{32}-(?:pixels|photo)\.(?:png|jpeg|webp|gif)")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; one that is there already, as after an earlier run, stays."""
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return
+        with beside(path) as draft:
+            draft.write_bytes(content)
+    except OSError as error:
+        raise UnwritableOutput(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
 def safe_name(name: str) -> str:

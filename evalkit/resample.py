@@ -70,6 +70,12 @@ def jackknife(
     return replace(found, moves=moves or None)
 
 
+def moves_of_mean(terms: Tensor) -> Tensor:
+    """How far each of n independent terms [n] moves their mean: centred, their squares adding up to its variance."""
+    n = len(terms)
+    return (terms.double() - terms.double().mean()) / math.sqrt(n * max(1, n - 1))
+
+
 def partition(n: int, groups: int = GROUPS, seed: int = 0) -> list[Tensor]:
     """The indices 0..n-1 dealt at random into `groups` parts of nearly equal size; single ones when n < 2 groups.
 
@@ -127,7 +133,8 @@ def bootstrap(
     """95 % percentile intervals of a statistic of several sides, each side redrawn with replacement at its own size.
 
     statistic: given row indices [B, n] of each side, the values [B] by part, for all B at once. The value itself is
-    the statistic of the undisturbed rows, and always lies inside. Raises TooFewSamples when a side has no rows.
+    the statistic of the undisturbed rows, and always lies inside. `moves`: how far each draw moved it, as "draws";
+    sides of equal sizes are drawn alike under one seed. Raises TooFewSamples when a side has no rows.
     Efron & Tibshirani 1993, section 13.3.
     """
     if min(sizes) < 1:
@@ -145,6 +152,8 @@ def bootstrap(
     estimates = {}
     for name, tensor in values.items():
         value = float(tensor[0])
-        low, high = torch.quantile(torch.cat(found[name]), tails).tolist()
-        estimates[name] = Estimate(value, min(low, value), max(high, value), "bootstrap", LEVEL)
+        drawn = torch.cat(found[name])
+        low, high = torch.quantile(drawn, tails).tolist()
+        moves = {"draws": (drawn - drawn.mean()) / math.sqrt(max(1, len(drawn) - 1))}
+        estimates[name] = Estimate(value, min(low, value), max(high, value), "bootstrap", LEVEL, moves=moves)
     return estimates

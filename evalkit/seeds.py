@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, mean, median, variance
 
-from .comparison import result_of
+from .columns import result_of
+from .differences import NO_INTERVAL, QUANTILE
 from .types import Column, RunRecord, Table
 
 # Two models stand in the wrong order this often, by chance, before one seed each is called too few.
@@ -31,6 +32,8 @@ class Spread:
     by_training: the spread of models of different training seeds; None with one training seed, or when one sampling
     seed each cannot tell it from `by_sampling`. by_sampling: the spread of draws from one model; None with one sampling
     seed. total: of a single run of one seed each. The interval is of the mean over training seeds, Student's t.
+    by_interval: what the runs' own intervals stand for, the draw of both sides' samples; the median over the runs, None
+    where they have none. Resampling leaves the real samples as they are, so it may be less.
     """
 
     mean: float
@@ -41,6 +44,7 @@ class Spread:
     by_sampling: float | None
     trainings: int
     samplings: int
+    by_interval: float | None = None
 
 
 def spread(values: Sequence[Sequence[float]]) -> Spread:
@@ -94,16 +98,21 @@ def spreads(columns: Sequence[Column], runs: Sequence[Run]) -> dict[str, dict[st
     found: dict[str, dict[str, Spread]] = {}
     for column in columns:
         grids: dict[str, dict[int, list[float]]] = {}
+        errors: dict[str, list[float]] = {}
         for run in runs:
             result = result_of(run.record, column.name)
             grids.setdefault(run.subject, {}).setdefault(run.train, []).append(
                 math.nan if result is None else result.value
             )
+            if result is not None and result.interval not in NO_INTERVAL:
+                errors.setdefault(run.subject, []).append((result.high - result.low) / 2 / QUANTILE)
         for subject, grid in grids.items():
             rows = list(grid.values())
             whole = len({len(row) for row in rows}) == 1 and len(rows) * len(rows[0]) > 1
             if whole and all(math.isfinite(v) for row in rows for v in row):
-                found.setdefault(column.name, {})[subject] = spread(rows)
+                own = errors.get(subject)
+                made = replace(spread(rows), by_interval=median(own) if own else None)
+                found.setdefault(column.name, {})[subject] = made
     return found
 
 
@@ -150,15 +159,26 @@ def seeds_table(columns: Sequence[Column], found: Mapping[str, Mapping[str, Spre
             f"{s.mean:.4g} [{s.low:.4g}, {s.high:.4g}]",
             _number(s.by_training),
             _number(s.by_sampling),
+            _number(s.by_interval),
             _number(s.total),
         )
         for column in columns
         for subject, s in found.get(column.name, {}).items()
     ]
-    header = ("number", "generator", "seeds", "mean [95 %]", "sd retraining", "sd resampling", "sd of one run")
+    header = (
+        "number",
+        "generator",
+        "seeds",
+        "mean [95 %]",
+        "sd retraining",
+        "sd resampling",
+        "sd by interval",
+        "sd of one run",
+    )
     note = (
         "Training seeds x sampling seeds. The leaderboard shows the first seed of each; this is how far others move it."
-        " sd retraining is between models of different training seeds, sd resampling between draws of one model."
+        " sd retraining is between models of different training seeds, sd resampling between draws of one model; sd by"
+        " interval is what the intervals on the board stand for, the draw of generated and real samples."
     )
     return Table("Seeds", note, header, tuple(rows)) if rows else None
 

@@ -1,7 +1,7 @@
 """Configuration: command line > EVALKIT_* > evalkit.toml or [tool.evalkit] in pyproject.toml > defaults.
 
 Keys: device, seed, n, batch_size, workers, train_seeds, sample_seeds, metrics (a list), per_group, attribution, strict
-(true or false), and tables
+(true or false), adjust (holm, bh or none: how p-values of differences are adjusted on a board), and tables
 [metric.NAME] with a metric's settings, such as `[metric.kid] degree = 3`. The table [gate] belongs to the gate. An
 unknown key is an error with the nearest name.
 """
@@ -34,6 +34,7 @@ class Settings:
     strict: bool = False
     train_seeds: int = 1
     sample_seeds: int = 1
+    adjust: str = "holm"
 
     def plain(self) -> dict[str, Any]:
         """As it is stored in a record: only what decides numbers, and only where it is set."""
@@ -44,6 +45,7 @@ class Settings:
         return {k: v for k, v in kept.items() if v not in (None, [], {})}
 
 
+_ADJUSTMENTS = ("holm", "bh", "none")
 _SWITCHES = ("per_group", "attribution", "strict")
 _INTEGERS = {"seed": 0, "n": 1, "batch_size": 1, "workers": 1, "train_seeds": 1, "sample_seeds": 1}
 # Read elsewhere: an endpoint's key (into no setting and no record), where the cache lies, whether downloads are
@@ -71,25 +73,48 @@ def resolve(given: Mapping[str, Any], folder: Path | None = None, file: Path | N
     return Settings(**{key: _checked(key, value) for key, value in merged.items()})
 
 
-def _from_file(folder: Path, file: Path | None) -> dict[str, Any]:
+def gate_table(folder: Path | None = None, file: Path | None = None) -> dict[str, Any]:
+    """The table [gate] of the configuration, unchecked; empty where there is none.
+
+    Raises BadSetting for a file that cannot be read, or whose `gate` is no table; UnknownName for an unknown key beside
+    it.
+    """
+    found = _from_file(folder or Path.cwd(), file, gate=True).get("gate", {})
+    if not isinstance(found, dict):
+        raise BadSetting(f'gate = {found!r}; expected tables such as [gate."fid@inception"] with max = 20')
+    return found
+
+
+def _from_file(folder: Path, file: Path | None, *, gate: bool = False) -> dict[str, Any]:
+    """What the file sets, and only with `gate` its table of that name, which is no setting of a run."""
     source, body = file or folder / "evalkit.toml", None
     try:
         if source.is_file():
             body = tomllib.loads(source.read_text("utf-8"))
+            if source.name == "pyproject.toml":
+                body = _ours(body)
         elif file is not None:
             raise BadSetting(f"no configuration file {file}")
         elif (folder / "pyproject.toml").is_file():
             source = folder / "pyproject.toml"
-            body = tomllib.loads(source.read_text("utf-8")).get("tool", {}).get("evalkit")
+            body = _ours(tomllib.loads(source.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadSetting(f"cannot read configuration {source}: {error}") from error
     known = [f.name for f in fields(Settings)]
     body = dict(body or {})
-    body.pop("gate", None)
     for key in body:
-        if key not in known:
+        if key not in (*known, "gate"):
             raise UnknownName(f"key in {source.name}", key, [*known, "gate"])
-    return body
+    return body if gate else {key: value for key, value in body.items() if key != "gate"}
+
+
+def _ours(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The table [tool.evalkit] of a pyproject.toml."""
+    for key in ("tool", "evalkit"):
+        body = body.get(key, {})
+        if not isinstance(body, Mapping):
+            raise BadSetting(f"pyproject.toml: {key} = {body!r}; expected a table [tool.evalkit]")
+    return dict(body)
 
 
 def _from_environment() -> dict[str, Any]:
@@ -127,4 +152,6 @@ def _checked(key: str, value: Any) -> Any:
         return value
     if not isinstance(value, str):
         raise BadSetting(f"{key} = {value!r}; expected text")
+    if key == "adjust" and value not in _ADJUSTMENTS:
+        raise BadSetting(f"adjust = {value!r}; expected {', '.join(_ADJUSTMENTS)}")
     return value

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .board import Wishes, compared, score_all
+from .columns import shown
 from .entrants import (
     as_entrants,
     check_generators,
@@ -20,7 +21,7 @@ from .entrants import (
     rating_generators,
     training_data,
 )
-from .errors import TooFewSamples, UsageError
+from .errors import ModalityMismatch, TooFewSamples, UsageError
 from .measurement import Bench
 from .planning import default_metrics, instruments, plan
 from .records import read_record
@@ -46,17 +47,23 @@ def one_board(
     done: Done,
     others: Sequence[RunRecord],
 ) -> Comparison:
-    """A board of the user's subjects."""
+    """A board of the user's subjects; of `others`, which stand beside them, the first is the baseline."""
     stored = _told_apart([Path(s) for s in subjects if is_record(s)])
+    baseline = others[0].subject.name if others else None
     live = [s for s in subjects if not is_record(s)]
     if not live:
-        board = compared([], bench, [*stored, *others])
+        board = compared([], bench, [*stored, *others], baseline=baseline, adjust=settings.adjust)
         for record in stored:
             done(record)
         return board
     reference = open_source(real, bench, split="heldout")
     if len(reference) < 2 and not isinstance(reference, StatisticsSet):
         raise TooFewSamples(f"the real set {reference.name!r} has {len(reference)} sample; at least 2 are needed")
+    for record in (*stored, *others):
+        # Before anything is measured for a board that cannot be.
+        if record.subject.modality != reference.modality:
+            what = f"{shown(record.subject.name)} is a record of {record.subject.modality} samples"
+            raise ModalityMismatch(f"{what}, the real ones are {reference.modality}: compare them separately")
     training = training_data(real, train_source, reference.modality, bench)
     generators = [is_generator(s) for s in live]
     if any(generators) and not isinstance(bench.team, Alone):
@@ -79,7 +86,7 @@ def one_board(
     entrants = [e for s in live for e in as_entrants(s, real, training, count, seed, bench, reference.modality, grid)]
     if settings.n is not None:
         entrants = [limited(e, settings.n, seed) for e in entrants]
-    entrants = named_apart(entrants, [r.subject.name for r in stored])
+    entrants = named_apart(entrants, [r.subject.name for r in (*stored, *others)])
     finished = score_all(
         entrants,
         tasks,
@@ -93,7 +100,8 @@ def one_board(
     )
     for record in stored:
         done(record)
-    return _with_seeds(finished, compared(_shown(finished), bench, [*stored, *others]))
+    board = compared(_shown(finished), bench, [*stored, *others], baseline=baseline, adjust=settings.adjust)
+    return _with_seeds(finished, board)
 
 
 def chapter_board(modality: Modality, chapter: Chapter, settings: Settings, bench: Bench, done: Done) -> Comparison:
@@ -122,7 +130,8 @@ def chapter_board(modality: Modality, chapter: Chapter, settings: Settings, benc
         wishes=Wishes(settings.per_group, settings.attribution, with_lint=False),
         rating=rating_generators(tasks, training, seed, bench),
     )
-    return _with_seeds(finished, replace(compared(_shown(finished), bench), title=chapter.title))
+    board = compared(_shown(finished), bench, adjust=settings.adjust)
+    return _with_seeds(finished, replace(board, title=chapter.title))
 
 
 def _shown(finished: Sequence[Scored]) -> list[Scored]:
@@ -146,11 +155,31 @@ def is_record(subject: Any) -> bool:
     return isinstance(subject, str | Path) and Path(subject).suffix == ".json"
 
 
+def with_records(subjects: Sequence[Any]) -> list[Any]:
+    """The subjects with every folder of run records, and every report folder, replaced by its records.
+
+    A folder of run records holds .json files and nothing else; what is hidden does not count.
+    """
+    return [s for subject in subjects for s in (_records_in(subject) or [subject])]
+
+
+def _records_in(subject: Any) -> list[Path]:
+    folder = Path(subject) if isinstance(subject, str | Path) and not is_generator(subject) else None
+    if folder is None or not folder.is_dir():
+        return []
+    if (folder / "leaderboard.json").is_file() and (folder / "records").is_dir():
+        folder = folder / "records"
+    held = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    return held if all(p.suffix == ".json" and p.is_file() for p in held) else []
+
+
 def _told_apart(files: Sequence[Path]) -> list[RunRecord]:
-    """Records of files, those of one name told apart by their file."""
+    """Records of files, those of one name told apart by their file, and by a number where that is the same too."""
     records = [read_record(file) for file in files]
-    count = Counter(r.subject.name for r in records)
-    return [
-        r if count[r.subject.name] == 1 else replace(r, subject=replace(r.subject, name=f"{r.subject.name} ({file})"))
-        for r, file in zip(records, files, strict=True)
-    ]
+    count, seen, named = Counter(r.subject.name for r in records), Counter[str](), []
+    for record, file in zip(records, files, strict=True):
+        name = record.subject.name if count[record.subject.name] == 1 else f"{record.subject.name} ({file})"
+        seen[name] += 1
+        name = name if seen[name] == 1 else f"{name} #{seen[name]}"
+        named.append(replace(record, subject=replace(record.subject, name=name)))
+    return named

@@ -12,21 +12,32 @@ if TYPE_CHECKING:
     from .types import Cell, Comparison
 
 ARROW = {"lower": "↓", "higher": "↑"}
+# The terminal shows so many subjects, and the ranks of so many candidates in so many columns; the report shows all.
+MOST_SUBJECTS = 40
+MOST_STANDING = 20
+MOST_LEADING = 3
+LONGEST_NAME = 24
+# How the name of a baseline begins on a board.
+BASELINE = "baseline: "
 MARK = {(True, False): " *", (False, True): " ="}
 
 
 def board_table(comparison: Comparison) -> str:
-    """A comparison with one line a metric and one column a subject: * best, = tied with the best."""
-    header = ["", *(f"{row.name}{_role(row.role)}" for row in comparison.rows)]
-    lines = [header]
+    """A comparison with one line a metric and one column a subject: * best, = tied with the best; then the ranks."""
+    rows = comparison.rows[:MOST_SUBJECTS]
+    lines = [["", *(f"{_clean(row.name, LONGEST_NAME)}{_role(row.role)}" for row in rows)]]
     for i, column in enumerate(comparison.columns):
-        lines.append([f"{column.name} {ARROW[column.better]}", *(_cell(row.cells[i]) for row in comparison.rows)])
-    said = [comparison.title, *_lay(lines), *comparison.verdict]
+        lines.append([f"{column.name} {ARROW[column.better]}", *(_cell(row.cells[i]) for row in rows)])
+    said = [comparison.title, *_lay(lines)]
+    if len(comparison.rows) > len(rows):
+        said.append(f"{len(comparison.rows) - len(rows):,} more subjects are in the report and in --json")
+    said += standings_lines(comparison)
+    said += comparison.verdict
     said += [f"not comparable: {reason}" for reason in comparison.refused]
     said += [f"warning: {warning}" for warning in comparison.warnings]
     if comparison.excluded:
         said.append(f"excluded: {len(comparison.excluded)} unreadable samples, listed in the record")
-        said += [f"  {name}: {_clean(e.id)}: {_clean(e.reason)}" for name, e in comparison.excluded[:5]]
+        said += [f"  {_clean(name)}: {_clean(e.id)}: {_clean(e.reason)}" for name, e in comparison.excluded[:5]]
     legend = ["[95 % interval]"]
     if comparison.best:
         legend = ["* best", "= tied with the best", *legend]
@@ -34,7 +45,44 @@ def board_table(comparison: Comparison) -> str:
         legend.append("ceiling and floor frame the scale")
     if any(row.role == "saboteur" for row in comparison.rows):
         legend.append("a saboteur is broken on purpose")
-    return "\n".join([*said, "   ".join(legend), ""])
+    return "\n".join([*(_printable(line) for line in said), "   ".join(legend), ""])
+
+
+def standings_lines(comparison: Comparison) -> list[str]:
+    """Where the candidates stand in the leading columns: ranks, letters, differences from the best and the baseline."""
+    leading = [c for c in comparison.columns if ".group=" not in c.name and c.name in comparison.standings]
+    lines = []
+    for column in leading[:MOST_LEADING]:
+        stand, found = comparison.standings[column.name], _pairs(comparison, column.name)
+        best = comparison.best[column.name]
+        baseline = next((row.name for row in comparison.rows if row.name.startswith(BASELINE)), None)
+        shown = sorted(stand, key=lambda n: (stand[n].best, stand[n].worst, n != best, n))[:MOST_STANDING]
+        header = [f"{column.name} {ARROW[column.better]}", "rank", "letters", f"against {_clean(best, LONGEST_NAME)}"]
+        rows = [header if baseline is None else [*header, f"against {_clean(baseline, LONGEST_NAME)}"]]
+        for name in shown:
+            own = stand[name]
+            ranks = f"{own.best}" if own.best == own.worst else f"{own.best}–{own.worst}"
+            cells = [_clean(name, LONGEST_NAME), ranks, own.letters or "–"]
+            against = [best] if baseline is None else [best, baseline]
+            rows.append([*cells, *("–" if name == other else found.get((name, other), "–") for other in against)])
+        lines += _lay(rows)
+        if len(stand) > len(shown):
+            lines.append(f"{len(stand) - len(shown):,} more candidates are in the report and in --json")
+    if lines:
+        lines.append("rank: with 95 % confidence for all at once; who shares a letter is not told apart")
+    return lines
+
+
+def _pairs(comparison: Comparison, column: str) -> dict[tuple[str, str], str]:
+    """The differences of a column in words, by who is set against whom, both ways round."""
+    found = {}
+    turned = {"better": "worse", "worse": "better", "inconclusive": "inconclusive"}
+    for d in comparison.differences.get(column, ()):
+        settles = f", n {d.settles_at:,} to settle" if d.settles_at else ""
+        found[d.one, d.other] = f"{d.verdict} {d.value:+.3g} [{d.low:+.3g}, {d.high:+.3g}]{settles}"
+        mirrored = f"{-d.value:+.3g} [{-d.high:+.3g}, {-d.low:+.3g}]"
+        found[d.other, d.one] = f"{turned[d.verdict]} {mirrored}{settles}"
+    return found
 
 
 def _role(role: str) -> str:
@@ -171,5 +219,10 @@ def _lay(lines: Sequence[Sequence[str]]) -> list[str]:
     return laid
 
 
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:120]
+def _clean(text: str, longest: int = 120) -> str:
+    return _printable(text if len(text) <= longest else f"{text[: longest - 1]}…")
+
+
+def _printable(text: str) -> str:
+    """The text without what a terminal would obey or cannot show: control characters, halves of surrogate pairs."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -28,7 +28,7 @@ from .publishing import ReportFolder, check_outputs, publish_model, write_output
 from .records import read_record
 from .samples import select
 from .settings import Settings
-from .staging import chapter_board, is_record, one_board
+from .staging import chapter_board, is_record, one_board, with_records
 from .suite import SUITE
 from .types import Comparison, Detector, Generator, Leaderboard, Published, RunRecord
 
@@ -47,8 +47,8 @@ def compare(
 ) -> Leaderboard:
     """Score each subject against `real` and set them side by side; without subjects, run the embedded suite.
 
-    subjects: folders, archives, files, arrays, run records, or names of generators (trained on `train`, or on the
-    train split of an embedded `real`). out: a folder for the report; nothing is written without it.
+    subjects: folders, archives, files, arrays, run records or folders of them, or names of generators (trained on
+    `train`, or on the train split of an embedded `real`). out: a folder for the report; nothing is written without it.
     Raises the errors of evalkit.errors; the report is written even when some numbers are missing.
     """
     settings, bench = settings or Settings(), bench or Bench()
@@ -61,6 +61,7 @@ def compare(
         if folder is not None:
             folder.record(records[-1])
 
+    subjects = with_records(subjects)
     if subjects:
         if real is None and not all(is_record(s) for s in subjects):
             raise UsageError("nothing to compare with: give the real samples with --real SOURCE")

@@ -1,28 +1,53 @@
-"""Axes of a chart: a linear or logarithmic scale, the ticks a reader expects, and labels kept apart."""
+"""Axes of a chart: a linear, logarithmic or probit scale, the ticks a reader expects, and labels kept apart.
+
+The probit scale is that of the DET plot (Martin et al. 1997, "The DET curve in assessment of detection task
+performance"): rates at the distance of the normal distribution's quantiles, so that two normal score distributions give
+a straight line.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+
+from evalkit.types import AxisScale
 
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps [low, high] of the data onto [start, end] of the drawing, in powers where `log`."""
+    """Maps [low, high] of the data onto [start, end] of the drawing, in equal steps of what `kind` counts in."""
 
     low: float
     high: float
     start: float
     end: float
-    log: bool = False
+    kind: AxisScale = "linear"
 
     def __call__(self, value: float) -> float:
-        low, high, at = (_log(self.low), _log(self.high), _log(value)) if self.log else (self.low, self.high, value)
+        low, high, at = (_counted(v, self.kind) for v in (self.low, self.high, value))
         share = min(1.0, max(0.0, (at - low) / (high - low)))
         return self.start + share * (self.end - self.start)
+
+    def back(self, spot: float) -> float:
+        """The value that is drawn at `spot`."""
+        low, high = (_counted(v, self.kind) for v in (self.low, self.high))
+        at = low + (high - low) * (spot - self.start) / (self.end - self.start)
+        return 10**at if self.kind == "log" else _NORMAL.cdf(at) if self.kind == "probit" else at
+
+
+_NORMAL = NormalDist()
+# Rates that a DET plot has marks for; Martin et al. 1997, figure 1.
+RATES = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999, 0.9999)
+
+
+def _counted(value: float, kind: AxisScale) -> float:
+    if kind == "log":
+        return _log(value)
+    return _NORMAL.inv_cdf(min(1 - 1e-9, max(1e-9, value))) if kind == "probit" else value
 
 
 def _log(value: float) -> float:
@@ -40,6 +65,22 @@ def bounds(values: Iterable[float], *, log: bool = False, pad: float = 0.05) -> 
         return (10 ** max(low - air, -290.0), 10 ** min(high + air, 290.0))
     # An axis of counts or shares starts at zero when the data nearly does.
     return (0.0 if 0 <= low <= air * 4 else low - air, high + air)
+
+
+def axis(values: Sequence[float], start: float, end: float, kind: AxisScale = "linear", *, pad: float = 0.04) -> Scale:
+    """The scale that shows the values: of a share from 0 to 1, of rates between the marks around them."""
+    if kind == "probit":
+        rates = [v for v in values if 0 < v < 1] or [0.01, 0.99]
+        low = max((rate for rate in RATES if rate < min(rates)), default=RATES[0])
+        high = min((rate for rate in RATES if rate > max(rates)), default=RATES[-1])
+        return Scale(low, high, start, end, kind)
+    if kind == "log" and values and max(values) == 1:
+        # Rates: from the power of ten below the smallest, 0 at its left edge, up to 1.
+        least = min((v for v in values if v > 0), default=0.1)
+        return Scale(min(0.1, 10.0 ** math.floor(math.log10(least) - 1e-9)), 1.0, start, end, kind)
+    is_share = bool(values) and kind == "linear" and min(values) >= 0 and 0.5 < max(values) <= 1
+    low, high = (0.0, 1.0) if is_share else bounds(values, log=kind == "log", pad=pad)
+    return Scale(low, high, start, end, kind)
 
 
 def linear_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -67,7 +108,9 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def ticks(scale: Scale) -> list[float]:
-    return log_ticks(scale.low, scale.high) if scale.log else linear_ticks(scale.low, scale.high)
+    if scale.kind == "probit":
+        return [rate for rate in RATES if scale.low <= rate <= scale.high]
+    return log_ticks(scale.low, scale.high) if scale.kind == "log" else linear_ticks(scale.low, scale.high)
 
 
 def text_width(text: str, size: float) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby
 
-from evalkit.types import Cell, Column, Comparison
+from evalkit.types import Cell, Column, Comparison, Standing
 
 from ._numbers import column_cells, decimals, interval, number, settled
-from ._words import ARROWS, one_line
+from ._words import ARROWS, anchors
 from .svg import span, strip
 
 # Which question a metric answers. A metric that is not listed stands under OTHER.
@@ -28,6 +28,11 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "Cost": ("throughput", "latency", "energy", "flops"),
 }
 OTHER = "Other"
+# A number of one group of the samples, such as fid@inception.group=cat: shown as slices, not as a column of its own.
+GROUP = ".group="
+# More lines than this have no strips: a page of thousands of subjects would be tens of megabytes of drawings.
+MOST_STRIPS = 400
+_NOT_COMPARABLE = " is not comparable: "
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Heading:
     instrument: str
     arrow: str
     index: int
+    anchor: str
 
     @property
     def says(self) -> str:
@@ -60,6 +66,9 @@ class Box:
     value: float | None = None
     note: str = ""
     why: str = ""
+    rank: str = ""
+    letters: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,12 @@ class Layout:
     headings: tuple[Heading, ...]
     lines: tuple[Line, ...]
     notes: tuple[tuple[str, str], ...]
+    slices: int
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether some candidate has a range of ranks."""
+        return any(box.rank for line in self.lines for box in line.boxes)
 
     @property
     def lead(self) -> int | None:
@@ -105,24 +120,27 @@ def question(name: str) -> str:
     return OTHER
 
 
-def headings(comparison: Comparison) -> list[Heading]:
-    """The columns' heads, those of one question side by side, otherwise in the order given."""
+def headings(comparison: Comparison, prefix: str = "") -> list[Heading]:
+    """The columns' heads, those of one question side by side, otherwise in the order given; slices are left out."""
     order = [*QUESTIONS, OTHER]
+    names = anchors(prefix or comparison.modality, (column.name for column in comparison.columns))
     found = []
-    for index, column in enumerate(comparison.columns):
+    for index, (column, anchor) in enumerate(zip(comparison.columns, names, strict=True)):
         metric, _, instrument = column.name.partition("@")
-        found.append(Heading(column, metric, instrument, ARROWS[column.better], index))
+        if GROUP not in column.name:
+            found.append(Heading(column, metric, instrument, ARROWS[column.better], index, anchor))
     return sorted(found, key=lambda head: order.index(question(head.column.name)))
 
 
-def lay_out(comparison: Comparison) -> Layout:
-    """Order, round and annotate the board of one comparison."""
-    heads = headings(comparison)
+def lay_out(comparison: Comparison, prefix: str = "") -> Layout:
+    """Order, round and annotate the board of one comparison; prefix: how the ids of its columns begin."""
+    heads = headings(comparison, prefix)
+    refusals = _refusals(comparison)
     letters: dict[str, str] = {}
     fresh = note_letters()
     columns = []
     for head in heads:
-        cells = [settled(row.cells[head.index]) for row in comparison.rows]
+        cells = [_explained(comparison, head, place, refusals) for place in range(len(comparison.rows))]
         for cell in cells:
             if cell.value is None and cell.why not in letters:
                 letters[cell.why] = next(fresh)
@@ -132,28 +150,61 @@ def lay_out(comparison: Comparison) -> Layout:
         for place, row in enumerate(comparison.rows)
     )
     groups = tuple((words, len(list(same))) for words, same in groupby(question(head.column.name) for head in heads))
-    return Layout(groups, tuple(heads), lines, tuple((letter, why) for why, letter in letters.items()))
+    notes = tuple((letter, why) for why, letter in letters.items())
+    return Layout(groups, tuple(heads), lines, notes, len(comparison.columns) - len(heads))
 
 
-def _column(comparison: Comparison, head: Heading, cells: list[Cell], letters: Mapping[str, str]) -> list[Box]:
+def _refusals(comparison: Comparison) -> dict[tuple[str, str], str]:
+    """(column, subject) -> why its number may not stand in the column, for the refusals that name both."""
+    known = {(column.name, row.name) for column in comparison.columns for row in comparison.rows}
+    found = {}
+    for words in comparison.refused:
+        head, said, _ = words.partition(_NOT_COMPARABLE)
+        column, _, subject = head.partition(" of ")
+        if said and (column, subject) in known:
+            found[column, subject] = words
+    return found
+
+
+def _explained(comparison: Comparison, head: Heading, place: int, refusals: Mapping[tuple[str, str], str]) -> Cell:
+    """The cell as it may be printed, with the refusal's own words where its number was refused."""
+    row = comparison.rows[place]
+    cell = settled(row.cells[head.index])
+    words = refusals.get((head.column.name, row.name))
+    return cell if cell.value is not None or words is None else Cell(None, why=words)
+
+
+def rank_words(standing: Standing | None) -> str:
+    """The ranks a subject may have, such as "1–3"; empty where none is known."""
+    if standing is None:
+        return ""
+    return str(standing.best) if standing.best == standing.worst else f"{standing.best}–{standing.worst}"
+
+
+def _column(comparison: Comparison, head: Heading, cells: Sequence[Cell], letters: Mapping[str, str]) -> list[Box]:
     places = decimals(column_cells(comparison.rows, head.index))
     scale = span(column_cells(comparison.rows, head.index, drawn=True), head.column.better)
     leader = next((cell.value for cell in cells if cell.best), None)
     deltas = comparison.deltas.get(head.column.name, {})
+    standings = comparison.standings.get(head.column.name, {})
+    is_drawn = len(cells) <= MOST_STRIPS
     boxes = []
     for row, cell in zip(comparison.rows, cells, strict=True):
         if cell.value is None:
-            boxes.append(Box("–", note=letters[cell.why], why=cell.why))
+            refused = _NOT_COMPARABLE in cell.why or cell.why.startswith("not comparable")
+            boxes.append(Box("–", note=letters[cell.why], why=cell.why, refused=refused))
             continue
-        said = f"{one_line(row.name, 40)}: {number(cell.value, places)} {interval(cell, places)}".rstrip()
+        standing = standings.get(row.name)
         boxes.append(
             Box(
                 text=number(cell.value, places),
                 interval=interval(cell, places),
                 difference="" if cell.best else _difference(deltas.get(row.name), places),
                 mark="best" if cell.best else "tied" if cell.tied else "",
-                strip=strip(cell, scale, leader, said, cell.best),
+                strip=strip(cell, scale, leader, cell.best) if is_drawn else "",
                 value=cell.value,
+                rank=rank_words(standing),
+                letters="" if standing is None else standing.letters,
             )
         )
     return boxes

@@ -86,6 +86,13 @@ def interval(cell: Cell, places: int, *, sign: bool = False) -> str:
     return f"[{number(cell.low, places, sign=sign)}, {number(cell.high, places, sign=sign)}]"
 
 
+def p_words(p: float) -> str:
+    """A p-value as readers expect it: two significant digits, "p < 0.001" below that."""
+    if not math.isfinite(p):
+        return "p unknown"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.0995 else f"p = {min(p, 1.0):.2f}"
+
+
 def tick(value: float) -> str:
     """A number beside an axis: as few characters as it needs, k and M for thousands and millions."""
     size = abs(value)

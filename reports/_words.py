@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from evalkit.types import Comparison, Leaderboard
 
@@ -43,6 +43,47 @@ def one_line(text: str, limit: int = 500) -> str:
 def short_digest(digest: str) -> str:
     """The first twelve digits of a digest, without the name of its algorithm."""
     return shorten(digest.rpartition(":")[2][:12], 40)
+
+
+def slug(text: str) -> str:
+    """The text as a piece of an address: lower-case letters and digits with single dashes, at most 60."""
+    return re.sub("[^a-z0-9]+", "-", text[:200].lower()).strip("-")[:60].rstrip("-") or "x"
+
+
+def anchors(prefix: str, names: Iterable[str]) -> list[str]:
+    """An id for each name, all different: its slug behind the prefix, numbered where two names have one slug."""
+    found: list[str] = []
+    taken: set[str] = set()
+    for name in names:
+        base, turn = f"{prefix}-{slug(name)}", 2
+        chosen = base
+        while chosen in taken:
+            chosen, turn = f"{base}-{turn}", turn + 1
+        taken.add(chosen)
+        found.append(chosen)
+    return found
+
+
+def protocols(board: Leaderboard) -> dict[str, str]:
+    """Protocol -> its terms in words, everything that must be equal for two numbers to share a column."""
+    found: dict[str, str] = {}
+    for result in (result for record in board.records for result in record.results):
+        if result.protocol not in found:
+            found[result.protocol] = _terms(result.terms)
+    return found
+
+
+def _terms(terms: Mapping[str, object]) -> str:
+    parts = []
+    for key, value in terms.items():
+        said = ", ".join(f"{k} {_term(v)}" for k, v in value.items()) if isinstance(value, Mapping) else _term(value)
+        parts.append(f"{key}: {said}")
+    return one_line("; ".join(parts), 900)
+
+
+def _term(value: object) -> str:
+    text = str(value)
+    return text[:19] if text.startswith("sha256:") else text
 
 
 def levels(board: Leaderboard) -> dict[tuple[str, str, str, str], float]:

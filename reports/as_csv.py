@@ -12,7 +12,7 @@ from ._words import levels, visible
 
 HEADER = (
     *("modality", "subject", "role", "metric", "value", "low", "high", "level", "better", "n_real", "n_fake"),
-    *("interval", "best", "tied", "protocol", "why"),
+    *("interval", "best", "tied", "protocol", "why", "rank_best", "rank_worst", "letters"),
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\x00", "＝", "＋", "－", "＠")
 
@@ -36,8 +36,19 @@ def render(board: Leaderboard) -> str:
                 sides = (column.n.get("real"), column.n.get("fake"))
                 flags = ("true" if cell.best else "false", "true" if cell.tied else "false")
                 last = map(safe, (column.protocol, cell.why))
+                standing = comparison.standings.get(column.name, {}).get(row.name) if cell.value is not None else None
+                ranks = ("", "", "") if standing is None else (standing.best, standing.worst, safe(standing.letters))
                 writer.writerow(
-                    [*texts, *map(_number, numbers), column.better, *sides, safe(column.interval), *flags, *last]
+                    [
+                        *texts,
+                        *map(_number, numbers),
+                        column.better,
+                        *sides,
+                        safe(column.interval),
+                        *flags,
+                        *last,
+                        *ranks,
+                    ]
                 )
     return out.getvalue()
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from evalkit.types import Cell, Column, Comparison, Curves, Exhibit, Leaderboard, Line, Matrix, Point, Scatter, Table
+from evalkit.types import (
+    Cell,
+    Column,
+    Comparison,
+    Curves,
+    Difference,
+    Exhibit,
+    Leaderboard,
+    Line,
+    Matrix,
+    Point,
+    Scatter,
+    Table,
+)
 
-from ._numbers import settled
+from ._numbers import finite, settled
 from ._words import levels
 
 
@@ -70,11 +84,23 @@ def _comparison(comparison: Comparison, known: Mapping[tuple[str, str, str, str]
             name: {subject: _cell(cell) for subject, cell in subjects.items()}
             for name, subjects in comparison.deltas.items()
         },
+        "standings": {
+            name: {subject: asdict(standing) for subject, standing in subjects.items()}
+            for name, subjects in comparison.standings.items()
+        },
+        "adjustment": comparison.adjustment,
+        "differences": {name: [_step(step) for step in steps] for name, steps in comparison.differences.items()},
         "refused": list(comparison.refused),
         "warnings": list(comparison.warnings),
         "excluded": [{"subject": name, "id": out.id, "reason": out.reason} for name, out in comparison.excluded],
         "exhibits": [exhibit for exhibit in exhibits if exhibit is not None],
     }
+
+
+def _step(step: Difference) -> dict[str, Any]:
+    """A difference without what is not known of it: no bound that is infinite, no count that would not settle it."""
+    fields = asdict(step)
+    return {key: value for key, value in fields.items() if isinstance(value, str) or finite(value)}
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -109,6 +135,8 @@ def _exhibit(exhibit: Exhibit) -> dict[str, Any] | None:
                 "title": exhibit.title,
                 "x": exhibit.x_label,
                 "y": exhibit.y_label,
+                "x_scale": exhibit.x_scale,
+                "y_scale": exhibit.y_scale,
                 "lines": [_line(line) for line in exhibit.lines],
             }
         case Scatter():
@@ -118,6 +146,7 @@ def _exhibit(exhibit: Exhibit) -> dict[str, Any] | None:
                 "x": exhibit.x_label,
                 "y": exhibit.y_label,
                 "points": [_point(point) for point in exhibit.points],
+                "front": list(exhibit.front),
             }
         case Matrix():
             return {
@@ -135,11 +164,14 @@ def _exhibit(exhibit: Exhibit) -> dict[str, Any] | None:
 
 
 def _line(line: Line) -> dict[str, Any]:
-    points = [[x, y] for x, y in line.points if math.isfinite(x) and math.isfinite(y)]
-    return {"name": line.name, "says": line.says, "points": points}
+    kept = [math.isfinite(x) and math.isfinite(y) for x, y in line.points]
+    points = [[x, y] for (x, y), is_kept in zip(line.points, kept, strict=True) if is_kept]
+    counts = [n for n, is_kept in zip(line.counts, kept, strict=False) if is_kept]
+    return {"name": line.name, "says": line.says, "points": points, **({"counts": counts} if counts else {})}
 
 
 def _point(point: Point) -> dict[str, Any]:
-    numbers = {"x": point.x, "y": point.y, "low": point.low, "high": point.high}
-    kept = {key: value for key, value in numbers.items() if math.isfinite(value)}
+    numbers: dict[str, float | None] = {"x": point.x, "y": point.y, "low": point.low, "high": point.high}
+    numbers |= {"left": point.left, "right": point.right}
+    kept = {key: value for key, value in numbers.items() if value is not None and math.isfinite(value)}
     return {"name": point.name, "role": point.role, **kept}

@@ -5,23 +5,52 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evalkit.types import Curves, Exhibit, Grid, Leaderboard, Matrix, Pairs, Picture, Scatter, Table
+from evalkit.types import (
+    Comparison,
+    Curves,
+    Exhibit,
+    Grid,
+    Leaderboard,
+    Marked,
+    Matrix,
+    Pairs,
+    Picture,
+    Scatter,
+    Table,
+)
 
 from . import svg
-from ._board import lay_out, note_letters
+from ._board import Layout, lay_out, note_letters
+from ._differences import ADJUSTED, Differences, difference_tables
 from ._numbers import decimals, interval, number, settled
-from ._words import MODALITIES, interval_words, short_digest, shorten, visible
+from ._pictures import beside, picture
+from ._slices import Slices, slice_tables
+from ._texts import brief, marked, soft
+from ._words import MODALITIES, anchors, interval_words, protocols, short_digest, shorten, visible
 
-_IMAGE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/=]+")
 _NUMERIC = re.compile(r"[+−-]?[\d.,\u202f ]+(?:e[−-]?\d+)?\s?%?(?:\s*\[.*\])?|[–-]?")
-# A picture with an edge of at most this many pixels is enlarged with hard pixels; a larger one is a photograph.
-_PIXEL_ART = 32
+# What one page shows of a long list; the rest is counted and stands in leaderboard.csv and leaderboard.json.
+LIMITS = {"LEADERS": 12, "MOST_LINES": 1000, "LISTED": 200}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One comparison as the page shows it; prefix: how the ids of its parts begin."""
+
+    comparison: Comparison
+    prefix: str
+    layout: Layout
+    differences: tuple[Differences, ...]
+    slices: tuple[Slices, ...]
+    exhibits: tuple[tuple[str, Exhibit], ...]
 
 
 def render(board: Leaderboard) -> str:
@@ -29,21 +58,56 @@ def render(board: Leaderboard) -> str:
 
     The page carries its style, script and pictures; its Content-Security-Policy allows those and nothing else.
     """
+    return _page(board, "data:")
+
+
+def render_folder(board: Leaderboard) -> Mapping[str, bytes]:
+    """The same page as a folder, path -> content: `index.html`, and its pictures as files under `pictures/`.
+
+    For boards whose single page would be too large to open: a browser then loads pictures as they scroll into view.
+    """
+    moved, pictures = beside(board)
+    return {"index.html": _page(moved, "'self' data:").encode(), **pictures}
+
+
+def _page(board: Leaderboard, pictures: str) -> str:
     style, script = style_and_script()
     page = environment().get_template("report.html.j2")
     return page.render(
         board=board,
+        chapters=_chapters(board),
+        terms=protocols(board),
         style=Markup(style),
         script=Markup(script),
-        policy=policy(style, script),
+        policy=policy(style, script, pictures),
     )
 
 
-def policy(style: str, script: str) -> str:
+def _chapters(board: Leaderboard) -> list[Chapter]:
+    found = []
+    prefixes = anchors("", (comparison.modality for comparison in board.comparisons))
+    for comparison, name in zip(board.comparisons, prefixes, strict=True):
+        prefix = name.removeprefix("-")
+        layout = lay_out(comparison, prefix)
+        names = anchors(f"{prefix}-shown", (exhibit.title for exhibit in comparison.exhibits))
+        found.append(
+            Chapter(
+                comparison,
+                prefix,
+                layout,
+                difference_tables(comparison, layout.headings),
+                slice_tables(comparison),
+                tuple(zip(names, comparison.exhibits, strict=True)),
+            )
+        )
+    return found
+
+
+def policy(style: str, script: str, pictures: str = "data:") -> str:
     """The page's Content-Security-Policy: its own style and script by digest, pictures only from the page itself."""
     sources = {
         "default-src": "'none'",
-        "img-src": "data:",
+        "img-src": pictures,
         "style-src": _digest(style),
         "script-src": _digest(script),
         "base-uri": "'none'",
@@ -77,14 +141,17 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"brief": brief, "cut": shorten, "soft": soft, "short_digest": short_digest}
+    made.globals |= LIMITS
     made.globals |= {
         "modalities": MODALITIES,
+        "adjusted": ADJUSTED,
         "interval_words": interval_words,
-        "lay_out": lay_out,
         "kind": kind,
         "is_wide": is_wide,
         "is_image": lambda item: isinstance(item, Picture),
+        "is_marked": lambda item: isinstance(item, Marked),
         "picture": picture,
+        "marked": marked,
         "heat_table": heat_table,
         "looks_numeric": lambda text: bool(_NUMERIC.fullmatch(text)),
         "is_command": lambda key: "command" in key.lower() or "reproduce" in key.lower(),
@@ -99,20 +166,6 @@ def _seen(value: object) -> object:
     str(value): a str subclass could bring its own __html__.
     """
     return visible(str(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def brief(text: str, limit: int = 48) -> Markup:
-    """The text, cut with an ellipsis where long; then the whole of it is in the title."""
-    short = shorten(text, limit)
-    if len(visible(text)) <= limit:
-        return Markup("{}").format(short)
-    return Markup('<span title="{}">{}</span>').format(shorten(text, 20_000), short)
-
-
-def soft(text: str, limit: int = 40) -> Markup:
-    """A dotted name that may break after its dots and underscores."""
-    pieces = re.split(r"(?<=[._/-])", shorten(text, limit))
-    return Markup("<wbr>").join(pieces)
 
 
 def kind(exhibit: Exhibit) -> str:
@@ -132,22 +185,6 @@ def is_wide(exhibit: Exhibit) -> bool:
             return sum(widest) + 2 * len(widest) > 72
         case Curves() | Scatter():
             return False
-
-
-def picture(item: Picture) -> Markup:
-    """The picture as an <img>; anything but an embedded picture is replaced by its words, so nothing is fetched."""
-    if not _IMAGE.fullmatch(item.uri):
-        return Markup('<span class="no-picture">{}</span>').format(shorten(item.alt or "no picture", 80))
-    kinds = "pixels" if _edge(item.uri) <= _PIXEL_ART else "photo"
-    return Markup('<img class="{}" src="{}" alt="{}">').format(kinds, item.uri, shorten(item.alt, 200))
-
-
-def _edge(uri: str) -> int:
-    """The longer edge of an embedded PNG in pixels, from its header; large for other formats."""
-    head = base64.b64decode(uri.partition(",")[2][:32].ljust(32, "A"))
-    if head[12:16] != b"IHDR":
-        return 10_000
-    return max(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
 
 
 def heat_table(matrix: Matrix) -> dict[str, object]:

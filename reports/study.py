@@ -13,7 +13,7 @@ from markupsafe import Markup
 from evalkit.types import Curves, Excluded, Exhibit, Grid, Matrix, Pairs, Scatter, Study, Table
 
 from ._numbers import decimals, interval, number, settled
-from ._words import one_line
+from ._words import anchors, one_line
 from .as_csv import safe
 from .html import environment, policy, style_and_script
 from .markdown import escape
@@ -37,6 +37,8 @@ def as_html(study: Study) -> str:
         .render(
             study=study,
             candid=_Candid(study.warnings, study.excluded),
+            exhibits=list(zip(anchors("shown", (e.title for e in study.exhibits)), study.exhibits, strict=True)),
+            terms={},
             style=Markup(style),
             script=Markup(script),
             policy=policy(style, script),

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from evalkit.types import Better, Cell, Curves, Point, Scatter
 
-from ._axes import Rect, Scale, bounds, place_labels, text_width, ticks
+from ._axes import Rect, Scale, axis, bounds, place_labels, text_width, ticks
 from ._numbers import finite, tick
-from ._words import one_line, visible
+from ._words import one_line
 
 WIDTH, HEIGHT, SIZE = 480.0, 350.0, 12.5
 SERIES = 8
@@ -29,7 +29,7 @@ class Span:
     log: bool
 
     def __call__(self, value: float) -> float:
-        at = Scale(self.low, self.high, 4.0, 96.0, self.log)(value)
+        at = Scale(self.low, self.high, 4.0, 96.0, "log" if self.log else "linear")(value)
         return 100.0 - at if self.flipped else at
 
     def holds(self, value: float) -> bool:
@@ -44,8 +44,11 @@ def span(cells: Sequence[Cell], better: Better) -> Span:
     return Span(low, high, better == "lower", log)
 
 
-def strip(cell: Cell, scale: Span, leader: float | None, says: str, best: bool = False) -> Markup:
-    """An interval as a bar with its value as a dot; a thin line is the best candidate, an arrowhead is off scale."""
+def strip(cell: Cell, scale: Span, leader: float | None, best: bool = False) -> Markup:
+    """An interval as a bar with its value as a dot; a thin line is the best candidate, an arrowhead is off scale.
+
+    Hidden from screen readers: the same numbers stand beside it in words.
+    """
     if cell.value is None:
         return Markup("")
     parts = [
@@ -53,7 +56,6 @@ def strip(cell: Cell, scale: Span, leader: float | None, says: str, best: bool =
             " is-best" if best else ""
         )
     ]
-    parts.append(Markup("<title>{}</title>").format(visible(says)))
     parts.append(Markup('<path class="track" d="M0 5H100"/>'))
     if leader is not None and math.isfinite(leader):
         parts.append(Markup('<path class="leader" d="M{0} 0V10"/>').format(_fix(scale(leader))))
@@ -72,12 +74,11 @@ def strip(cell: Cell, scale: Span, leader: float | None, says: str, best: bool =
 def curves(chart: Curves) -> Markup:
     """Curves on one pair of axes; their names stand in the legend beside the drawing."""
     points = [p for line in chart.lines for p in line.points if math.isfinite(p[0]) and math.isfinite(p[1])]
-    x = _scale([p[0] for p in points], _LEFT, _RIGHT)
-    y = _scale([p[1] for p in points], _BOTTOM, _TOP)
+    x = axis([p[0] for p in points], _LEFT, _RIGHT, chart.x_scale)
+    y = axis([p[1] for p in points], _BOTTOM, _TOP, chart.y_scale)
     parts = [_open(chart.title), _axes(x, y, chart.x_label, chart.y_label)]
     if chart.diagonal:
-        d = f"M{_fix(x(x.low))} {_fix(y(y.low))}L{_fix(x(x.high))} {_fix(y(y.high))}"
-        parts.append(Markup('<path class="diagonal" d="{}"><title>chance</title></path>').format(d))
+        parts.append(_diagonal(x, y))
     for index, line in enumerate(chart.lines):
         says = f"{one_line(line.name, 60)}: {one_line(line.says, 120)}".rstrip(": ")
         parts.append(
@@ -85,7 +86,23 @@ def curves(chart: Curves) -> Markup:
                 *series(index), _path(line.points, x, y), says
             )
         )
+        for (a, b), n in zip(line.points, line.counts, strict=False):
+            if math.isfinite(a) and math.isfinite(b):
+                parts.append(
+                    Markup('<circle class="counted s{}" cx="{}" cy="{}" r="{}"><title>n = {}</title></circle>').format(
+                        series(index)[0], _fix(x(a)), _fix(y(b)), _fix(min(7.0, 1.5 + math.sqrt(n) / 4)), n
+                    )
+                )
     return Markup("").join([*parts, Markup("</svg>")])
+
+
+def _diagonal(x: Scale, y: Scale) -> Markup:
+    """The line of x = y, which is bent where the axes count differently."""
+    low, high = max(x.low, y.low), min(x.high, y.high)
+    bent = [x.back(x.start + (x.end - x.start) * k / 60) for k in range(61)]
+    spots = [low, high] if x.kind == y.kind else bent
+    drawn = [(v, v) for v in spots if low <= v <= high]
+    return Markup('<path class="diagonal" d="{}"><title>chance</title></path>').format(_path(drawn, x, y))
 
 
 def series(index: int) -> tuple[int, int]:
@@ -108,20 +125,28 @@ def shape(role: str) -> Markup:
 def scatter(chart: Scatter) -> Markup:
     """Subjects in a plane with the interval of their height; each is labelled where its label covers no other."""
     points = [p for p in chart.points if drawable(chart, p)]
-    x = _scale([p.x for p in points], _LEFT, _RIGHT, log=chart.log_x, pad=0.08)
+    breadths = [v for p in points for v in (p.x, *_across(p)) if math.isfinite(v)]
+    x = axis(breadths, _LEFT, _RIGHT, "log" if chart.log_x else "linear", pad=0.08)
     heights = [v for p in points for v in (p.y, p.low, p.high) if math.isfinite(v)]
-    y = _scale(heights, _BOTTOM, _TOP, log=chart.log_y, pad=0.08)
+    y = axis(heights, _BOTTOM, _TOP, "log" if chart.log_y else "linear", pad=0.08)
     spots = [(x(p.x), y(p.y)) for p in points]
     names = [one_line(p.name, 18) for p in points]
     taken: list[Rect] = [(a - 6, b - 6, a + 6, b + 6) for a, b in spots]
     taken += [(a - 3, y(p.high), a + 3, y(p.low)) for (a, _), p in zip(spots, points, strict=True) if _bar(p)]
     labels = place_labels(spots, names, taken, (_LEFT + 2, _TOP, _RIGHT, _BOTTOM - 2), SIZE)
     parts = [_open(chart.title), _axes(x, y, chart.x_label, chart.y_label)]
+    found = {p.name: (p.x, p.y) for p in points}
+    front = [found[name] for name in chart.front if name in found]
+    if len(front) > 1:
+        parts.append(Markup('<path class="front" d="{}"><title>Pareto front</title></path>').format(_path(front, x, y)))
     for point, (a, b), name, box in zip(points, spots, names, labels, strict=True):
         says = f"{one_line(point.name, 60)}: {tick(point.x)}, {tick(point.y)}"
         says += f" [{tick(point.low)}, {tick(point.high)}]" if _bar(point) else ""
         bar = f"M{_fix(a)} {_fix(y(point.low))}V{_fix(y(point.high))}" if _bar(point) else ""
-        parts.append(Markup('<g class="point {}"><title>{}</title>').format(_role(point.role), says))
+        if across := _across(point):
+            bar += f"M{_fix(x(across[0]))} {_fix(b)}H{_fix(x(across[1]))}"
+        is_ahead = " on-front" if point.name in chart.front else ""
+        parts.append(Markup('<g class="point {}{}"><title>{}</title>').format(_role(point.role), is_ahead, says))
         parts.append(Markup('<path class="whisker" d="{}"/>').format(bar) if bar else Markup(""))
         parts.append(_mark(a, b, point.role, says))
         parts.append(_label(a, b, name, box))
@@ -148,18 +173,18 @@ def _bar(point: Point) -> bool:
     return math.isfinite(point.low) and math.isfinite(point.high)
 
 
+def _across(point: Point) -> tuple[float, ...]:
+    """The ends of the interval of the breadth; none where the point has none."""
+    left, right = point.left, point.right
+    return (left, right) if left is not None and right is not None and finite(left) and finite(right) else ()
+
+
 def _role(role: str) -> str:
     return role if role in ("floor", "ceiling", "saboteur") else "candidate"
 
 
 def _fix(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
-
-
-def _scale(values: Sequence[float], start: float, end: float, *, log: bool = False, pad: float = 0.04) -> Scale:
-    unit = bool(values) and not log and min(values) >= 0 and 0.5 < max(values) <= 1
-    low, high = (0.0, 1.0) if unit else bounds(values, log=log, pad=pad)
-    return Scale(low, high, start, end, log)
 
 
 def _open(title: str) -> Markup:

@@ -34,6 +34,8 @@ from evalkit.types import (
     Table,
 )
 
+from .apart import differences, standings
+
 NO_DETECTOR = "no detector was trained: 40 samples, 64 needed"
 NOT_TIMED = "held-out real data are not generated, so they have no speed"
 
@@ -293,31 +295,25 @@ def _result(column: Column, cell: Cell) -> MetricResult:
 
 
 def _table(specs: Sequence[Spec], roles: dict[str, Role]) -> dict[str, Any]:
-    columns = tuple(
-        Column(
-            name,
-            better,
-            unit,
-            digest(name),
-            {"real": 898, "fake": 600},
-            "jackknife",
-        )
-        for name, better, unit, _ in specs
-    )
+    n = {"real": 898, "fake": 600}
+    columns = tuple(Column(name, better, unit, digest(name), n, "jackknife") for name, better, unit, _ in specs)
     best, ties, deltas, cells = {}, {}, {}, {}
+    standing, told = {}, {}
     for name, better, _, values in specs:
         candidates = {k: v for k, v in values.items() if roles[k] == "candidate" and not isinstance(v, str)}
         pick = min if better == "lower" else max
         leader = pick(candidates, key=lambda k: candidates[k][0])
         top = candidates[leader]
         best[name] = leader
-        differences = {k: _difference(v, top) for k, v in candidates.items() if k != leader}
-        ties[name] = tuple(k for k, d in differences.items() if (d.low or 0) <= 0 <= (d.high or 0))
-        deltas[name] = differences
+        standing[name], told[name] = standings(candidates, better), differences(candidates, better)
+        gaps = {k: _difference(v, top) for k, v in candidates.items() if k != leader}
+        ties[name] = tuple(k for k, d in gaps.items() if (d.low or 0) <= 0 <= (d.high or 0))
+        deltas[name] = gaps
         for subject, found in values.items():
             cells[subject, name] = _cell(found, subject == leader, subject in ties[name])
     rows = tuple(Row(s, role, tuple(cells[s, spec[0]] for spec in specs), 600) for s, role in roles.items())
-    return {"columns": columns, "rows": rows, "best": best, "ties": ties, "deltas": deltas}
+    found = {"columns": columns, "rows": rows, "best": best, "ties": ties, "deltas": deltas}
+    return {**found, "standings": standing, "differences": told}
 
 
 def _difference(one: tuple[float, float], two: tuple[float, float]) -> Cell:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
 from typing import Any
 
-from evalkit.types import Cell, Column, Comparison, Leaderboard, Row
+from evalkit.types import Cell, Column, Comparison, Difference, Leaderboard, Row
 
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 
@@ -102,7 +102,7 @@ class Page(HTMLParser):
 
 def everywhere(thing: Any, change: Callable[[str], str]) -> Any:
     """The same nouns with every free text changed; what is a choice of a few words, and pictures, stay."""
-    fixed = {"modality", "role", "better", "schema", "uri"}
+    fixed = {"modality", "role", "better", "schema", "uri", "x_scale", "y_scale"}
     if isinstance(thing, str):
         return change(thing)
     if isinstance(thing, tuple):
@@ -110,6 +110,8 @@ def everywhere(thing: Any, change: Callable[[str], str]) -> Any:
     if isinstance(thing, Mapping):
         return {change(key): everywhere(value, change) for key, value in thing.items()}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        # The verdict of a comparison is sentences, that of a difference one of three words.
+        fixed |= {"verdict"} if isinstance(thing, Difference) else set()
         names = [f.name for f in dataclasses.fields(thing) if f.name not in fixed]
         return dataclasses.replace(thing, **{name: everywhere(getattr(thing, name), change) for name in names})
     return thing

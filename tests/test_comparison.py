@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.comparison import compare_records, difference
@@ -99,6 +99,7 @@ def test_deltas_are_from_the_best_with_an_interval() -> None:
     assert delta.value == 3 and delta.low == pytest.approx(3 - 0.5 * 2**0.5)
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8), st.randoms())
 def test_the_board_does_not_depend_on_the_order_of_the_records(values: list[float], order: object) -> None:
     records = [subject(f"s{i}", value) for i, value in enumerate(values)]

@@ -178,7 +178,7 @@ def test_halves_are_scored_as_if_they_were_alone():
             scored = neighbour_estimates(real[own_real], fake[own_fake], k=3)["precision"].per_sample
             apart[own_fake, draw] = scored
     whole = neighbour_estimates(real, fake, k=3)["precision"]
-    expected = split_share(whole.per_sample, apart, halves.fake)
+    expected = split_share(whole.per_sample, apart, halves.fake, "fake")
     assert (whole.low, whole.high) == pytest.approx((expected.low, expected.high), abs=2e-3)
     assert whole.method == "split halves"
 
@@ -198,7 +198,7 @@ def test_intervals_cover_the_expected_value(d):
 def test_an_interval_at_the_edge_is_as_wide_as_for_independent_draws():
     """All of 100 shares are 1: Wilson's lower end is 1 - t^2 / (n + t^2)."""
     dealt = torch.arange(100)[:, None].expand(-1, DRAWS) % 2 == 0
-    found = split_share(torch.ones(100), torch.ones(100, DRAWS), dealt)
+    found = split_share(torch.ones(100), torch.ones(100, DRAWS), dealt, "fake")
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(1 - 2.086**2 / (100 + 2.086**2), abs=1e-4)
 

@@ -40,6 +40,7 @@ MAY: dict[str, set[str] | None] = {
     "leakage": BASE | {"containers", "hardware", "metrics", "normalising", "samples"},
     "metrics": BASE | {"resample"},
     "extractors": BASE | {"weights"},
+    "watermarking": BASE,
     "rows": BASE,
     "sharing": BASE | {"rows"},
     "measurement": BASE | {"cache", "hardware", "rows", "samples", "sharing"},
@@ -55,13 +56,23 @@ MAY: dict[str, set[str] | None] = {
     "evaluation": BASE
     | {"cache", "detection", "drawings", "estimating", "hardware", "measurement", "pairing", "planning", "samples"},
     "pairing": BASE,
-    "comparison": BASE | {"pairing"},
+    "exporting": BASE | {"records"},
+    "pytest_plugin": None,
+    "columns": BASE,
+    "differences": BASE | {"columns", "pairing"},
+    "standings": BASE | {"columns", "differences"},
+    "findings": BASE | {"columns", "differences", "standings"},
+    "concordance": BASE | {"columns", "differences", "standings"},
+    "fronts": BASE | {"columns", "standings"},
+    "comparison": BASE | {"columns", "concordance", "differences", "findings", "fronts", "standings"},
     "explaining": BASE | {"comparison"},
     "subjects": BASE | {"detection", "evaluation"},
     "attribution": BASE | {"comparison", "subjects"},
     "exhibits": BASE
-    | {"attribution", "comparison", "judged", "measurement", "metrics", "samples", "subjects", "thumbnails"},
-    "judged": BASE | {"detection", "leakage", "measurement", "metrics", "samples", "subjects"},
+    | {"attribution", "fronts", "judged", "measurement", "metrics", "samples", "showing", "subjects", "thumbnails"},
+    "judged": BASE | {"detection", "leakage", "measurement", "metrics", "operating", "samples", "subjects"},
+    "operating": BASE | {"detection", "metrics"},
+    "showing": BASE | {"attribution", "comparison", "subjects"},
     "board": BASE
     | {"comparison", "detection", "evaluation", "exhibits", "hardware", "likelihoods", "linting", "measurement"}
     | {"paths", "planning", "samples", "sharing", "subjects"},
@@ -69,14 +80,26 @@ MAY: dict[str, set[str] | None] = {
     | {"board", "cache", "detection", "generation", "hardware", "likelihoods", "measurement", "planning"}
     | {"registry", "samples"}
     | {"subjects", "suite"},
-    "seeds": BASE | {"comparison"},
+    "seeds": BASE | {"columns", "differences"},
     "staging": BASE
-    | {"board", "entrants", "measurement", "planning", "records", "samples", "seeds", "settings", "sharing"}
+    | {"board", "columns", "entrants", "measurement", "planning", "records", "samples", "seeds", "settings", "sharing"}
     | {"subjects", "suite"},
+    "sequences": BASE,
+    "blocks": BASE | {"hardware", "metrics", "planning", "sequences"},
+    "stepping": BASE
+    | {"blocks", "cache", "detection", "drawings", "entrants", "evaluation", "generation", "hardware", "measurement"}
+    | {"planning", "samples", "sequences", "settings", "subjects"},
+    "deciding": BASE
+    | {"blocks", "comparison", "detection", "entrants", "evaluation", "measurement", "planning", "publishing"}
+    | {"samples", "sequences", "settings", "sharing", "stepping"},
+    "sizing": BASE
+    | {"comparison", "detection", "entrants", "evaluation", "hardware", "measurement", "pairing", "planning"}
+    | {"records", "samples", "settings", "staging", "subjects"},
     "publishing": BASE | {"cache", "records", "registry"},
     "tables": BASE | {"registry"},
     "doctor": BASE | {"cache", "hardware"},
     "summarising": BASE | {"cache", "measurement", "registry", "samples", "statistics"},
+    "gating": BASE | {"comparison", "planning", "publishing", "records", "registry", "settings"},
     "options": BASE | {"cache", "hardware", "measurement", "progress", "settings", "sharing"},
     "calibration": BASE,
     "maps": BASE | {"cache", "measurement", "samples"},
@@ -89,13 +112,20 @@ MAY: dict[str, set[str] | None] = {
     "matrices": BASE
     | {"cache", "calibration", "detection", "hardware", "leakage", "measurement", "metrics", "normalising"}
     | {"publishing", "registry", "resample", "samples"},
+    "serving": BASE,
+    "human": BASE | {"cache", "hardware", "normalising", "publishing", "records", "registry", "samples", "serving"},
+    "viewing": BASE | {"comparison", "registry", "serving"},
     "commands": None,
     "verbs": None,
     "__init__": None,
     "cli": None,
     "__main__": None,
 }
-WING_MAY = {"detectors": BASE | {"assets", "extractors", "weights"}, "generators": BASE, "reports": BASE}
+WING_MAY = {
+    "detectors": BASE | {"assets", "extractors", "watermarking", "weights"},
+    "generators": BASE | {"watermarking"},
+    "reports": BASE,
+}
 FORBIDDEN_IN = {"reports": ("torch", "numpy", "PIL", "scipy", "sklearn", "pandas")}
 
 

@@ -17,6 +17,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from ..resample import moves_of_mean
 from ._moments import Side, blocks, mirrored
 
 # Below this share of the largest, a singular value is rounding noise: exact ones, and roots of noisy squares.
@@ -36,10 +37,12 @@ class Coupling(NamedTuple):
 
 
 class Influence(NamedTuple):
-    """What each row of a side does to the distance, in squared feature units: `psi` per unit of its weight; the
-    variance of the distance by leaving out one row at a time; and some rows with their rows of U, for their pairs."""
+    """What each row of a side does to the distance, in squared feature units: `psi` per unit of its weight; how far it
+    moves the distance by being there, `moves`, of which the variance is the sum of squares; and some rows with their
+    rows of U, for their pairs."""
 
     psi: Tensor
+    moves: Tensor
     variance: float
     some: tuple[Tensor, Tensor]
 
@@ -140,8 +143,14 @@ def influence(side: Side, other: Side, projection: Tensor, s: Tensor, generated:
             fits = (nuclear + _trace_without(weights, s, n)) * math.sqrt((n - 1) / (n - 2))
             without.append(gaps + traces - 2 * fits)
     values = torch.cat(psi)
-    variance = (n - 1) ** 2 / n * torch.cat(without).var() if n > 2 else values.var() / n
-    return Influence(values - values.mean(), float(variance), _paired(side, projection))
+    if n > 2:
+        left = torch.cat(without)
+        variance = (n - 1) ** 2 / n * left.var()
+        # The few that stand for all move it as much as all do.
+        moves = (left.mean() - left) * ((n - 1) / math.sqrt(n * (len(left) - 1)))
+    else:
+        variance, moves = values.var() / n, moves_of_mean(values)
+    return Influence(values - values.mean(), moves, float(variance), _paired(side, projection))
 
 
 def _some(n: int, size: int) -> Tensor:

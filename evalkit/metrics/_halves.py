@@ -9,12 +9,13 @@ replacement gives a sample itself as its nearest neighbour.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-from ..resample import LEVEL, around
+from ..resample import LEVEL, around, moves_of_mean
 from ..types import Estimate
 from ._balls import Meetings
 from ._distances import BLOCK, Cloud
@@ -74,23 +75,39 @@ def radii_in_halves(near: Near, dealt: Tensor, k: int) -> Tensor:
     return torch.cat(found)
 
 
-def split_share(whole: Tensor, apart: Tensor, dealt: Tensor) -> Estimate:
+def split_share(whole: Tensor, apart: Tensor, dealt: Tensor, side: str) -> Estimate:
     """A mean of numbers in [0, 1], with Wilson's interval for as many independent draws as would vary like it.
 
     whole [n]: each sample's number among all; apart [n, DRAWS]: within its half; dealt [n, DRAWS]: which half that is.
+    side: "real" or "fake", whose samples they are.
     """
     value, spread = float(whole.mean()), float(whole.var(unbiased=False))
     # Numbers between 0 and 1 vary less than zeros and ones: fewer zeros and ones would do.
     draws = _draws(whole, apart, dealt) * (value * (1 - value) / spread if spread > 0 else 1.0)
     t, z = (float(of.ppf(0.5 + LEVEL / 2)) for of in (stats.t(DRAWS), stats.norm))
     low, high = wilson(value, draws * (z / t) ** 2)
-    return Estimate(value, min(low, value), max(high, value), METHOD, LEVEL)
+    return Estimate(value, min(low, value), max(high, value), METHOD, LEVEL, moves=_moves(apart, dealt, side))
 
 
-def split_mean(whole: Tensor, apart: Tensor, dealt: Tensor) -> Estimate:
+def split_mean(whole: Tensor, apart: Tensor, dealt: Tensor, side: str) -> Estimate:
     """A mean of numbers >= 0, with Student's interval; arguments as in `split_share`."""
     error = math.sqrt(float(whole.var(unbiased=False)) / _draws(whole, apart, dealt))
-    return around(float(whole.mean()), error, METHOD, df=DRAWS, low=0.0)
+    found = around(float(whole.mean()), error, METHOD, df=DRAWS, low=0.0)
+    return replace(found, moves=_moves(apart, dealt, side))
+
+
+def _moves(apart: Tensor, dealt: Tensor, side: str) -> dict[str, Tensor]:
+    """How far each sample of the side moves the mean by what it adds, and what else there is in the halves' difference.
+
+    The differences alone say it too, but they are few: two of DRAWS numbers that have nothing in common correlate by
+    1 / sqrt(DRAWS) at random. What a sample adds within its half, averaged over the draws, takes that noise away.
+    """
+    own = apart.double().mean(dim=1)
+    (one, _), (two, _) = _within(apart, dealt), _within(apart, ~dealt)
+    expected = own[:, None].expand(apart.shape)
+    (of_one, _), (of_two, _) = _within(expected, dealt), _within(expected, ~dealt)
+    rest = (one - two - (of_one - of_two)) / (2 * math.sqrt(DRAWS))
+    return {side: moves_of_mean(own), "draws": rest}
 
 
 def _draws(whole: Tensor, apart: Tensor, dealt: Tensor) -> float:

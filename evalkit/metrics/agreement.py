@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 from ..errors import DoesNotApply
-from ..resample import LEVEL
+from ..resample import LEVEL, moves_of_mean
 from ..types import Estimate, Features, metric
 from ._guards import rows_of
 from .detection import wilson
@@ -25,4 +27,6 @@ def agreement(fake: Features) -> Estimate:
     right = [float(hit == int(str(labels[i]))) for hit, i in zip(hits, known, strict=True)]
     share = sum(right) / len(right)
     low, high = wilson(share, len(right))
-    return Estimate(share, min(low, share), max(high, share), "wilson", LEVEL)
+    moved = torch.zeros(len(labels), dtype=torch.float64)
+    moved[known] = moves_of_mean(torch.tensor(right))
+    return Estimate(share, min(low, share), max(high, share), "wilson", LEVEL, moves={"fake": moved})

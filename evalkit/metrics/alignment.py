@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadRows, BadSetting
-from ..resample import around
+from ..resample import around, moves_of_mean
 from ..types import Estimate, Features, metric
 from ._guards import rows_of
 
@@ -39,7 +39,9 @@ def clip_score_estimate(image_rows: Tensor, prompt_rows: Tensor, *, scale: str =
     mean, error = float(each.mean()), float(each.std()) / len(each) ** 0.5
     found = around(mean, error, "standard error", df=len(each) - 1, high=top)
     value, low, high = (max(0.0, end) for end in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.method, found.level, per_sample=each.cpu())
+    return Estimate(
+        value, low, high, found.method, found.level, per_sample=each.cpu(), moves={"fake": moves_of_mean(each)}
+    )
 
 
 def paired_cosines(image_rows: Tensor, prompt_rows: Tensor) -> Tensor:

@@ -98,17 +98,17 @@ def _share(counts: Tensor, k: int) -> Tensor:
 
 
 def _density(whole: Tensor, apart: Tensor, halves: Halves) -> Estimate:
-    raw = split_mean(whole, apart, halves.fake)
+    raw = split_mean(whole, apart, halves.fake, "fake")
     value, low, high = (min(1.0, number) for number in (raw.value, raw.low, raw.high))
-    return Estimate(value, low, high, raw.method, per_sample=whole.cpu())
+    return Estimate(value, low, high, raw.method, per_sample=whole.cpu(), moves=raw.moves)
 
 
 def _coverage(whole: Tensor, apart: Tensor, halves: Halves, m: int, k: int) -> Estimate:
-    raw = split_share(whole, apart, halves.real)
+    raw = split_share(whole, apart, halves.real, "real")
     curve = expected_coverage(len(whole), m, k)
     shares = np.linspace(0, 1, m + 1)
     value, low, high = (float(np.interp(number, curve, shares)) for number in (raw.value, raw.low, raw.high))
-    return Estimate(value, low, high, raw.method)
+    return Estimate(value, low, high, raw.method, moves=raw.moves)
 
 
 def _best_density(

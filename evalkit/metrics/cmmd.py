@@ -92,4 +92,5 @@ def median_distance(real: Panel) -> float:
 def _scaled(found: Estimate) -> Estimate:
     per_sample = None if found.per_sample is None else SCALE * found.per_sample
     value, low, high = (SCALE * x for x in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.method, found.level, per_sample)
+    moves = {side: SCALE * moved for side, moved in (found.moves or {}).items()}
+    return Estimate(value, low, high, found.method, found.level, per_sample, moves)

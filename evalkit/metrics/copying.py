@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from ..errors import BadSetting, TooFewSamples
-from ..resample import LEVEL, around
+from ..resample import LEVEL, around, moves_of_mean
 from ..types import Estimate, Features, metric
 from ._distances import BLOCK, Cloud, checked, clouds
 from ._guards import at_least_one
@@ -73,7 +74,8 @@ def authentic_share(fake_rows: Tensor, train_rows: Tensor) -> Estimate:
     is_authentic = (distance > _spacing(train, homes)[which]).double()
     share = float(is_authentic.mean())
     low, high = wilson(share, len(is_authentic))
-    return Estimate(share, min(low, share), max(high, share), "wilson", LEVEL, per_sample=is_authentic.cpu())
+    moves = {"fake": moves_of_mean(is_authentic)}
+    return Estimate(share, min(low, share), max(high, share), "wilson", LEVEL, is_authentic.cpu(), moves)
 
 
 def _spacing(train: Cloud, homes: Tensor) -> Tensor:
@@ -104,22 +106,28 @@ def data_copying(
     T, P, Q = _projected((train, real, fake), columns)
     means = KMeans(cells, n_init=10, random_state=seed).fit(T)
     of_train, of_real, of_fake = (np.asarray(means.predict(side)) for side in (T, P, Q))
-    found = [
-        _cell_score(P[of_real == cell], Q[of_fake == cell], T[of_train == cell])
-        for cell in range(cells)
-        if (of_fake == cell).sum() >= TAU and (of_real == cell).any()
-    ]
+    chosen = [c for c in range(cells) if (of_fake == c).sum() >= TAU and (of_real == c).any()]
+    found = [_cell_score(P[of_real == cell], Q[of_fake == cell], T[of_train == cell]) for cell in chosen]
     if not found:
         raise TooFewSamples(f"no cell of {cells} holds {TAU} generated samples and a real one; give more samples")
     weights = np.array([score.weight for score in found]) / sum(score.weight for score in found)
     value = float(weights @ [score.z for score in found])
-    return around(value, math.sqrt(float(weights**2 @ [score.variance for score in found])), "delong")
+    moves = {"real": np.zeros(len(P)), "fake": np.zeros(len(Q))}
+    for cell, weight, score in zip(chosen, weights, found, strict=True):
+        moves["real"][of_real == cell] = weight * score.real
+        moves["fake"][of_fake == cell] = weight * score.fake
+    interval = around(value, math.sqrt(float(weights**2 @ [score.variance for score in found])), "delong")
+    return replace(interval, moves={side: torch.from_numpy(moved) for side, moved in moves.items()})
 
 
 class _Score(NamedTuple):
+    """Z of a cell, its variance, what the cell counts, and how far each real [n] and each fake row [m] moves Z."""
+
     z: float
     variance: float
     weight: int
+    real: Rows
+    fake: Rows
 
 
 def _cell_score(real: Rows, fake: Rows, train: Rows) -> _Score:
@@ -134,10 +142,13 @@ def _cell_score(real: Rows, fake: Rows, train: Rows) -> _Score:
     ties = float((repeats.astype(np.float64) ** 3 - repeats).sum()) / ((n + m) * max(1, n + m - 1))
     null = (n + m + 1 - ties) / (12 * n * m)
     if null <= 0:
-        return _Score(0.0, 1.0, n)
+        return _Score(0.0, 1.0, n, np.zeros(n), np.zeros(m))
     variance = (of_real.var(ddof=1) / n if n > 1 else 0.0) + of_fake.var(ddof=1) / m
     # Where the sides separate completely nothing varies; that of equal sides is the honest stand-in.
-    return _Score((float(of_fake.mean()) - 0.5) / math.sqrt(null), float(variance) / null if variance > 0 else 1.0, n)
+    z, honest = (float(of_fake.mean()) - 0.5) / math.sqrt(null), float(variance) / null if variance > 0 else 1.0
+    # Z rises with the real rows below a generated one and falls with the generated ones below a real one.
+    moves = (sign * moves_of_mean(torch.from_numpy(x)).numpy() for sign, x in ((-1, of_real), (1, of_fake)))
+    return _Score(z, honest, n, *(moved / math.sqrt(null) for moved in moves))
 
 
 def _projected(sides: tuple[Cloud, ...], columns: int) -> list[Rows]:
@@ -174,13 +185,19 @@ def memorization_informed_distance(
     def penalty(d: float) -> float:
         return d + EPS if d < threshold else 1.0
 
+    least = penalty(mean.value)
+    moves = {side: moved / least for side, moved in (frechet.moves or {}).items()}
+    if mean.value < threshold:
+        # The second factor: a farther generated sample lowers the punishment.
+        moves["fake"][distance.isfinite()] -= frechet.value / least**2 * moves_of_mean(given)
     return Estimate(
-        frechet.value / penalty(mean.value),
+        frechet.value / least,
         frechet.low / penalty(mean.high),
         frechet.high / penalty(mean.low),
         frechet.method,
         LEVEL,
         per_sample=distance.nan_to_num(nan=1.0).cpu(),
+        moves=moves,
     )
 
 

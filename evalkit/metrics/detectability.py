@@ -8,6 +8,7 @@ user gets who picks a detector by its results and then uses it on fresh samples.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 from scipy import stats
@@ -16,7 +17,7 @@ from torch import Tensor
 from ..resample import LEVEL
 from ..types import Estimate, Features, metric
 from ._guards import two_sides
-from .detection import area_under_roc, areas_with_errors, wilson
+from .detection import area_moves, area_under_roc, areas_with_errors, wilson
 
 CUTS = 20
 FEWEST = 20
@@ -44,11 +45,12 @@ def selected_area(real_rows: Tensor, fake_rows: Tensor, *, seed: int = 0) -> Est
     if real.shape[1] == 1:
         return area_under_roc(real[:, 0], fake[:, 0])
     generator = torch.Generator().manual_seed(seed)
-    values, variances = [], []
+    values, variances, chosen = [], [], []
     for _ in range(CUTS):
         a, b = _halves(len(real), generator), _halves(len(fake), generator)
         found = [areas_with_errors(real[a[i]], fake[b[i]]) for i in (0, 1)]
         picked = [int(found[1 - i][0].argmax()) for i in (0, 1)]
+        chosen += picked
         values.append(sum(float(found[i][0][picked[i]]) for i in (0, 1)) / 2)
         variances.append(sum(float(found[i][1][picked[i]]) ** 2 for i in (0, 1)) / 4)
     value, error = sum(values) / CUTS, math.sqrt(sum(variances) / CUTS)
@@ -59,7 +61,19 @@ def selected_area(real_rows: Tensor, fake_rows: Tensor, *, seed: int = 0) -> Est
         centre, reach = math.log(value / (1 - value)), z * error / (value * (1 - value))
         low, high = (1 / (1 + math.exp(-min(700.0, max(-700.0, x)))) for x in (centre - reach, centre + reach))
     best = float(areas_with_errors(real, fake)[0].max())
-    return Estimate(value, min(low, value), max(high, value, best), "delong of halves", LEVEL)
+    return Estimate(
+        value, min(low, value), max(high, value, best), "delong of halves", LEVEL, moves=_moves(real, fake, chosen)
+    )
+
+
+def _moves(real: Tensor, fake: Tensor, chosen: list[int]) -> dict[str, Tensor]:
+    """How far each sample moves the AUROC of each column that was chosen, by how often it was."""
+    of_real, of_fake = torch.zeros(len(real), dtype=torch.float64), torch.zeros(len(fake), dtype=torch.float64)
+    for column, times in Counter(chosen).items():
+        a, b = area_moves(real[:, column].contiguous(), fake[:, column].contiguous())
+        of_real += times / len(chosen) * a
+        of_fake += times / len(chosen) * b
+    return {"real": of_real, "fake": of_fake}
 
 
 def _halves(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from ..errors import BadSetting, TooFewSamples
-from ..resample import LEVEL, bootstrap
+from ..resample import LEVEL, bootstrap, moves_of_mean
 from ..types import Estimate, Features, metric
 from ._guards import scores_of
 from .curves import Curve, curve_of_ranks, descending_ranks
@@ -75,7 +75,15 @@ def area_under_roc(real_scores: Tensor, fake_scores: Tensor, *, inflation: float
     else:
         centre, reach = math.log(value / (1 - value)), z * error / (value * (1 - value))
         low, high = (1 / (1 + math.exp(-min(700.0, max(-700.0, x)))) for x in (centre - reach, centre + reach))
-    return Estimate(value, min(low, value), max(high, value), "delong", LEVEL)
+    moves = {side: math.sqrt(inflation) * moves_of_mean(x) for side, x in (("real", of_real), ("fake", of_fake))}
+    return Estimate(value, min(low, value), max(high, value), "delong", LEVEL, moves=moves)
+
+
+def area_moves(real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:
+    """How far each real [N] and each fake sample [M] moves the AUROC of one column of scores; DeLong's components."""
+    return moves_of_mean(1 - _placements(real_scores, fake_scores)), moves_of_mean(
+        _placements(fake_scores, real_scores)
+    )
 
 
 def areas_with_errors(real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:

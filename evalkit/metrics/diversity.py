@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import BadRows, BadSetting, ModalityMismatch, TooFewSamples
-from ..resample import around, jackknife
+from ..resample import around, jackknife, moves_of_mean
 from ..types import Estimate, Features, Sample, SampleSet, metric
 from ._guards import at_least_one
 
@@ -63,8 +64,8 @@ def mean_pair_distance(rows: Tensor) -> Estimate:
     to_others = n * spread + total
     value = float(2 * total / (n - 1))
     without = (n * total - to_others) * 2 / ((n - 1) * (n - 2))
-    found = jackknife(value, [without], low=0.0)
-    return Estimate(found.value, found.low, found.high, found.method, found.level, (to_others / (n - 1)).cpu())
+    found = jackknife(value, [without], low=0.0, sides=("fake",))
+    return replace(found, per_sample=(to_others / (n - 1)).cpu())
 
 
 def _blocks(rows: Tensor) -> Iterator[Tensor]:
@@ -100,7 +101,9 @@ def ms_ssim_estimate(
         found.append(ms_ssim(images[0::2], images[1::2], scales=scales))
     each = torch.cat(found)
     error = float(each.std()) / math.sqrt(count)
-    return around(float(each.mean()), error, "standard error", df=count - 1, low=0.0, high=1.0)
+    interval = around(float(each.mean()), error, "standard error", df=count - 1, low=0.0, high=1.0)
+    # By pair: which samples make one depends on the seed and on how many there are.
+    return replace(interval, moves={"fake": moves_of_mean(each)})
 
 
 def ms_ssim(images: Tensor, others: Tensor, *, scales: int = 5) -> Tensor:

@@ -126,4 +126,5 @@ def _around(value: float, variance: float, found: Mapping[bool, Influence], low:
     fewest = min(len(side.psi) for side in found.values())
     interval = around(value, math.sqrt(variance), method, df=fewest - 1, low=low)
     per_sample = found[True].psi if True in found else None
-    return Estimate(value, interval.low, interval.high, method, interval.level, per_sample)
+    moves = {"fake" if generated else "real": side.moves for generated, side in found.items()}
+    return Estimate(value, interval.low, interval.high, method, interval.level, per_sample, moves)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadSetting, TooFewSamples, UnknownName
-from ..resample import around, jackknife
+from ..resample import around, jackknife, moves_of_mean
 from ..types import Estimate, Features, metric
 from ._guards import at_least_one, rows_of
 
@@ -117,10 +117,12 @@ def split_estimates(
     value = float(each.mean())
     # Deleting a sample moves only the score of its own part, by 1 / parts of it in the mean.
     deleted = [value + (left - part) / len(each) for part, left in zip(scores, without, strict=True)]
-    found = jackknife(value, deleted, low=1.0, high=float(p.shape[1]))
+    found = jackknife(value, deleted, low=1.0, high=float(p.shape[1]), sides=[str(i) for i in range(len(deleted))])
+    moves = torch.empty_like(p[:, 0])
+    moves[order] = torch.cat(list((found.moves or {}).values()))
     influence = torch.empty_like(p[:, 0])
     influence[order] = (n - 1) * (value - torch.cat(deleted))
-    parts = {"": replace(found, per_sample=influence - influence.mean())}
+    parts = {"": replace(found, per_sample=influence - influence.mean(), moves={"fake": moves})}
     ddof = own.ddof if ddof is None else ddof
     if ddof is not None and len(each) > 1:
         std = float(each.std(correction=ddof))
@@ -171,9 +173,10 @@ def class_estimates(logits: Tensor) -> dict[str, Estimate]:
     # Leaving out any sample of one class gives the same histogram, so C values stand for n.
     without = (_entropy(_shares((counts - torch.eye(C).to(counts)).clamp_min(0))).exp() / C)[predicted]
     balance = float(_entropy(counts / n).exp()) / C
+    confidence = around(float(top.mean()), error, "standard error", df=n - 1, low=1 / C, high=1.0)
     return {
-        "confidence": around(float(top.mean()), error, "standard error", df=n - 1, low=1 / C, high=1.0),
-        "balance": jackknife(balance, [without], low=1 / C, high=1.0),
+        "confidence": replace(confidence, moves={"fake": moves_of_mean(top)}),
+        "balance": jackknife(balance, [without], low=1 / C, high=1.0, sides=("fake",)),
     }
 
 

@@ -136,12 +136,12 @@ def subset_estimates(
     # Multiplications of a pass over all pairs against those of every subset by itself.
     whole = (len(real) ** 2 + len(fake) ** 2) / 2 + len(real) * len(fake)
     ways = _in_one_pass if whole < 2 * subsets * size**2 else _one_by_one
-    found, variance, influence = ways(real, fake, kernel, *drawn)
+    found, variance, influence, moves = ways(real, fake, kernel, *drawn)
     spread = float(found.var(correction=1)) / subsets if subsets > 1 else 0.0
     value = float(found.mean())
     # Mean over the draws: the U-statistic of all pairs. Its own variance and that of drawing subsets add.
     mean = around(value, math.sqrt(variance + spread), "jackknife", df=min(len(real), len(fake)) - 1)
-    parts = {"": replace(mean, per_sample=influence)}
+    parts = {"": replace(mean, per_sample=influence, moves=moves)}
     if own.has_std:
         std = float(found.std(correction=0))
         parts["subset_std"] = Estimate(std, std, std, "no interval")
@@ -169,6 +169,16 @@ def _draws(n: int, m: int, subsets: int, size: int, dialect: Dialect, seed: int)
     pairs = [(draw(first), draw(second)) for _ in range(subsets)]
     one, other = (torch.stack(side) for side in zip(*pairs, strict=True))
     return (other, one) if dialect.fake_first else (one, other)
+
+
+class _Subsets(NamedTuple):
+    """Distances [B] of the subsets, the variance of the distance over all pairs, each fake sample's influence, and how
+    far the samples of each side move it."""
+
+    distances: Tensor
+    variance: float
+    influence: Tensor | None
+    moves: Mapping[str, Tensor]
 
 
 class _SubsetSums:
@@ -200,22 +210,19 @@ def _membership(drawn: Tensor, side: Panel) -> Tensor:
     return found.scatter_(1, drawn.to(found.device), 1.0)
 
 
-def _in_one_pass(
-    real: Panel, fake: Panel, kernel: Kernel, real_drawn: Tensor, fake_drawn: Tensor
-) -> tuple[Tensor, float, Tensor | None]:
-    """Distances [B] of the subsets, the variance of the distance over all pairs, and each fake sample's influence."""
+def _in_one_pass(real: Panel, fake: Panel, kernel: Kernel, real_drawn: Tensor, fake_drawn: Tensor) -> _Subsets:
     subsets, sums = _SubsetSums(real, fake, real_drawn, fake_drawn), PairSums(real, fake, kernel)
     for tile in tiles(real, fake, BLOCK):
         values = kernel(tile.products)
         sums.add(tile, values)
         subsets.add(tile, values)
     whole = unbiased_estimate(sums)
-    return subsets.distances(), _variance(whole, min(len(real), len(fake))), whole.per_sample
+    return _Subsets(
+        subsets.distances(), _variance(whole, min(len(real), len(fake))), whole.per_sample, whole.moves or {}
+    )
 
 
-def _one_by_one(
-    real: Panel, fake: Panel, kernel: Kernel, real_drawn: Tensor, fake_drawn: Tensor
-) -> tuple[Tensor, float, Tensor | None]:
+def _one_by_one(real: Panel, fake: Panel, kernel: Kernel, real_drawn: Tensor, fake_drawn: Tensor) -> _Subsets:
     """The same for sides so large that the subsets are the smaller work; the influence is not known then.
 
     The variance at n is that at the subsets' size times size / n, exact to first order and too large where it vanishes.
@@ -228,7 +235,22 @@ def _one_by_one(
     size = real_drawn.shape[1]
     variances = torch.tensor([_variance(one, size) for one in found], dtype=torch.float64)
     distances = torch.tensor([one.value for one in found], dtype=torch.float64)
-    return distances, float(variances.mean()) * size / min(len(real), len(fake)), None
+    moves = {
+        side: _gathered(drawn, torch.stack([(one.moves or {})[side] for one in found]), len(panel))
+        for side, drawn, panel in (("real", real_drawn, real), ("fake", fake_drawn, fake))
+    }
+    return _Subsets(distances, float(variances.mean()) * size / min(len(real), len(fake)), None, moves)
+
+
+def _gathered(drawn: Tensor, moved: Tensor, n: int) -> Tensor:
+    """How far each of n rows moves the distance, [n], from what it did in the subsets [B, size] it was drawn into.
+
+    What a row does falls as 1 / rows; a row that was never drawn is taken to do nothing.
+    """
+    where = drawn.flatten().to(moved.device)
+    total = moved.new_zeros(n).index_add_(0, where, moved.flatten())
+    times = moved.new_zeros(n).index_add_(0, where, torch.ones_like(moved).flatten())
+    return total / times.clamp_min(1) * (drawn.shape[1] / n)
 
 
 def _variance(estimate: Estimate, n: int) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadRows, TooFewSamples
-from ..resample import around
+from ..resample import around, moves_of_mean
 from ..types import Estimate, Features, metric
 from ._guards import at_least_one
 
@@ -62,7 +62,7 @@ def sliced_estimate(real_rows: Tensor, fake_rows: Tensor, *, directions: int = 1
     found = around(drawn.scale * squared / n, float(variance.sqrt()), "delta", low=0.0)
     # What the samples that were not drawn would have added is not known.
     shares = of_fake - of_fake.mean() if n == len(fake_rows) else None
-    return replace(found, per_sample=shares)
+    return replace(found, per_sample=shares, moves={"real": moves_of_mean(of_real), "fake": moves_of_mean(of_fake)})
 
 
 class _Drawn(NamedTuple):

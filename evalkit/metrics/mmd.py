@@ -22,6 +22,8 @@ from ..types import Estimate
 BLOCK = 512  # rows and columns of a tile
 SMALL = 2**28  # multiplications below which float64 costs nothing that anybody would notice
 
+SIDES = ("real", "fake")
+
 Kernel: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -197,10 +199,10 @@ def _estimate(
     without_real = real.without + fake.mean - 2 * (cross - real_fake) / ((n - 1) * m)
     without_fake = fake.without + real.mean - 2 * (cross - fake_real) / ((m - 1) * n)
     if own is None:
-        found = jackknife(value, [without_real, without_fake])
+        found = jackknife(value, [without_real, without_fake], sides=SIDES)
     else:
         # Rounding must not carry it past its range.
-        found = jackknife(max(0.0, value), [without_real, without_fake], low=0.0)
+        found = jackknife(max(0.0, value), [without_real, without_fake], low=0.0, sides=SIDES)
     # First-order influence: twice the witness function at the sample, mean of its own side less mean of the other.
     witness = 2 * (fake_fake / (m - 1) - fake_real / n)
     return replace(found, per_sample=witness - witness.mean())

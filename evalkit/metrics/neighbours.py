@@ -89,7 +89,7 @@ def _estimates(whole: dict[str, Tensor], apart: dict[str, Tensor], halves: Halve
         of_fake = part in ("precision", "density")
         spread = split_mean if part == "density" else split_share
         rows = whole[part][:, 0]
-        found[part] = spread(rows, apart[part], halves.fake if of_fake else halves.real)
+        found[part] = spread(rows, apart[part], *((halves.fake, "fake") if of_fake else (halves.real, "real")))
         if of_fake:
             found[part] = replace(found[part], per_sample=rows.cpu())
     return found

@@ -62,7 +62,7 @@ def distinct_share(texts: Iterable[str], *, n: int = 2) -> Estimate:
     sizes = torch.tensor([counts.total() for counts in grams], dtype=torch.float64)
     # Without a text, the n-grams that only it holds are gone, and its share of the total.
     without = (len(holders) - own) / (sizes.sum() - sizes)
-    return jackknife(len(holders) / float(sizes.sum()), [without], low=0.0, high=1.0)
+    return jackknife(len(holders) / float(sizes.sum()), [without], low=0.0, high=1.0, sides=("fake",))
 
 
 def novel_share(train_texts: Iterable[str], fake_texts: Iterable[str], *, n: int = 4) -> Estimate:
@@ -77,7 +77,7 @@ def novel_share(train_texts: Iterable[str], fake_texts: Iterable[str], *, n: int
     new = torch.tensor([sum(1 for gram in own if gram not in known) for own in grams], dtype=torch.float64)
     sizes = torch.tensor([len(own) for own in grams], dtype=torch.float64)
     without = (new.sum() - new) / (sizes.sum() - sizes)
-    return jackknife(float(new.sum() / sizes.sum()), [without], low=0.0, high=1.0)
+    return jackknife(float(new.sum() / sizes.sum()), [without], low=0.0, high=1.0, sides=("fake",))
 
 
 def mean_self_bleu(texts: Iterable[str], *, n: int = 4) -> Estimate:
@@ -94,7 +94,7 @@ def mean_self_bleu(texts: Iterable[str], *, n: int = 4) -> Estimate:
     for own, score in zip(matches, scores.tolist(), strict=True):
         for other, losses in own.losses.items():
             left[other] += _score(own, [m - lost for m, lost in zip(own.matched, losses, strict=True)]) - score
-    return jackknife(float(scores.mean()), [left / (len(scores) - 1)], low=0.0, high=1.0)
+    return jackknife(float(scores.mean()), [left / (len(scores) - 1)], low=0.0, high=1.0, sides=("fake",))
 
 
 def self_bleu_scores(texts: Sequence[Words], n: int = 4) -> list[float]:

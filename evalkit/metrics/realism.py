@@ -53,7 +53,7 @@ def realism_estimate(real_rows: Tensor, fake_rows: Tensor, *, k: int = 3) -> Est
         for some in of_real.chunks():
             held.index_add_(0, some.fake, halves.kept(some, inner[some.real]).int())
     scores = _scores(real, fake, radii, radii <= radii.median())
-    estimate = split_share((scores >= 1).double(), (held > 0).double(), halves.fake)
+    estimate = split_share((scores >= 1).double(), (held > 0).double(), halves.fake, "fake")
     return replace(estimate, per_sample=scores.cpu())
 
 

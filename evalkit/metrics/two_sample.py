@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..errors import BadSetting, TooFewSamples
+from ..resample import moves_of_mean
 from ..types import Estimate, Features, metric
 from ._guards import two_sides
 from .detection import area_under_roc, wilson
@@ -51,14 +54,19 @@ def two_sample_test(real_rows: Tensor, fake_rows: Tensor, *, folds: int = 5, see
     scores = np.empty(2 * n)
     for k in range(folds):
         scores[fold == k] = _unseen_scores(X[fold != k], is_fake[fold != k], X[fold == k], seed)
-    share = float(np.where(scores == 0.5, 0.5, (scores > 0.5) == is_fake).mean())
+    right = np.where(scores == 0.5, 0.5, (scores > 0.5) == is_fake)
+    share = float(right.mean())
     # The folds are trained on rows in common, so their errors are not independent: the variance of a mean over k folds
     # is not 1 / k of one fold's but 1 / k + test / train (Nadeau & Bengio 2003, eq. 9). Without this they under-cover.
     inflation = 1 + folds / (folds - 1)
     low, high = wilson(share, 2 * n / inflation)
     by_side = torch.from_numpy(scores)
+    terms = torch.from_numpy(right)
+    moves = {
+        side: math.sqrt(inflation) / 2 * moves_of_mean(own) for side, own in (("real", terms[:n]), ("fake", terms[n:]))
+    }
     return {
-        "accuracy": Estimate(share, min(low, share), max(high, share), "wilson"),
+        "accuracy": Estimate(share, min(low, share), max(high, share), "wilson", moves=moves),
         "auroc": area_under_roc(by_side[:n], by_side[n:], inflation=inflation),
     }
 

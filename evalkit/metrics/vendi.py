@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadRows, BadSetting, TooFewSamples
-from ..resample import around, jackknife, partition
+from ..resample import around, jackknife, moves_of_mean, partition
 from ..types import Estimate, Features, metric
 
 BLOCK = 4096  # rows added to the covariance at once
@@ -78,7 +78,7 @@ def vendi_estimate(
         deleted = torch.tensor([_score(torch.linalg.eigvalsh(C), q, n) for C in left], dtype=torch.float64)
         shares = torch.tensor([len(part) / n for part in parts], dtype=torch.float64)
         found = jackknife(score, [deleted], [shares], low=1.0, high=float(n))
-    return replace(found, per_sample=influence)
+    return replace(found, per_sample=influence, moves={"fake": moves_of_mean(influence)})
 
 
 def _score(values: Tensor, q: float, n: int) -> float:

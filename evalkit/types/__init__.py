@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .board import (
+    AxisScale,
     Cell,
     Column,
     Comparison,
@@ -18,6 +19,7 @@ from .board import (
     Grid,
     Leaderboard,
     Line,
+    Marked,
     Matrix,
     Pair,
     Pairs,
@@ -25,6 +27,7 @@ from .board import (
     Point,
     Row,
     Scatter,
+    Shown,
     Standing,
     Standpoint,
     Study,
@@ -93,6 +96,7 @@ __all__ = [
     "SHARED",
     "Arranging",
     "Attributor",
+    "AxisScale",
     "Batch",
     "Better",
     "Cell",
@@ -122,6 +126,7 @@ __all__ = [
     "Likely",
     "Line",
     "Mapped",
+    "Marked",
     "Matrix",
     "Media",
     "MediaFacts",
@@ -151,6 +156,7 @@ __all__ = [
     "SampleSet",
     "Scatter",
     "Share",
+    "Shown",
     "Standing",
     "Standpoint",
     "Study",

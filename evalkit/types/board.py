@@ -54,20 +54,31 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Marked:
+    """A text with marked pieces; spans: (start, end) of characters, in order, none reaching into another."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+Shown: TypeAlias = "Picture | Marked | str"
+
+
+@dataclass(frozen=True)
 class Grid:
     """Samples side by side, one line a subject; `rule` says how they were chosen."""
 
     title: str
     rule: str
-    lines: tuple[tuple[str, tuple[Picture | str, ...]], ...]
+    lines: tuple[tuple[str, tuple[Shown, ...]], ...]
 
 
 @dataclass(frozen=True)
 class Pair:
     """A sample with what is said of it, beside its nearest neighbour in the training data where that is the point."""
 
-    sample: Picture | str
-    neighbour: Picture | str | None
+    sample: Shown
+    neighbour: Shown | None
     says: str
 
 
@@ -80,18 +91,25 @@ class Pairs:
     lines: tuple[tuple[str, tuple[Pair, ...]], ...]
 
 
+AxisScale: TypeAlias = Literal["linear", "log", "probit"]
+
+
 @dataclass(frozen=True)
 class Line:
-    """One curve: points (x, y) in order."""
+    """One curve: points (x, y) in order; counts: how many samples each point stands for, where that varies."""
 
     name: str
     points: tuple[tuple[float, float], ...]
     says: str = ""
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves on one pair of axes."""
+    """Curves on one pair of axes; diagonal: also the line of x = y; x_scale, y_scale: what an axis counts in.
+
+    "log" counts in powers of ten and draws 0 at its low end; "probit" in standard deviations, for rates in (0, 1).
+    """
 
     title: str
     note: str
@@ -99,11 +117,13 @@ class Curves:
     y_label: str
     lines: tuple[Line, ...]
     diagonal: bool = False
+    x_scale: AxisScale = "linear"
+    y_scale: AxisScale = "linear"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One subject in a plane, with the interval of its height."""
+    """One subject in a plane, with the interval of its height and, where it has one, of its breadth."""
 
     name: str
     x: float
@@ -111,6 +131,8 @@ class Point:
     low: float
     high: float
     role: Role = "candidate"
+    left: float | None = None
+    right: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from ..errors import ExitCode
 from .metrics import Better
 from .records import Reference, Subject
 
@@ -42,16 +43,23 @@ class Rule:
 
 @dataclass(frozen=True)
 class Reading:
-    """A number with the ends of its interval, or a difference of two."""
+    """A number with the ends of its interval, or a difference of two; level: of the interval, None without one."""
 
     value: float
     low: float
     high: float
+    level: float | None = None
 
 
 @dataclass(frozen=True)
 class Check:
-    """One metric's verdict: `says` is the printed line without its name, `asked` the rule in words."""
+    """One metric's verdict: `says` is the printed line without its name, `asked` the rule in words.
+
+    difference: run less baseline; its interval excludes zero on the worse side exactly where a regression is proven.
+    p: of no change in the direction that is limited, two-sided and adjusted for all regressions tested in the run.
+    advice: what would settle a doubt. counts: whether the check decides the outcome; a number that is missing and not
+    required does not. rule: what was asked, as numbers.
+    """
 
     metric: str
     outcome: Outcome
@@ -66,13 +74,15 @@ class Check:
     difference: Reading | None = None
     p: float | None = None
     advice: str = ""
+    counts: bool = True
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True)
 class GateReport:
-    """What a gate found of one run: `outcome` is fail before inconclusive before pass, over all checks.
+    """What a gate found of one run: `outcome` is fail before inconclusive before pass, over the checks that count.
 
-    An empty gate, with no rule at all, is inconclusive: a gate that asks nothing must not read as a pass.
+    A gate of which no check counts is inconclusive: a gate that asks nothing must not read as a pass.
     """
 
     subject: Subject
@@ -83,3 +93,28 @@ class GateReport:
     provenance: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     schema: str = "evalkit.gate/1"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """0 pass, 1 fail, 4 inconclusive."""
+        codes = {"pass": ExitCode.DONE, "fail": ExitCode.FAILED_GATE, "inconclusive": ExitCode.INCONCLUSIVE}
+        return codes[self.outcome]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """How many checks failed, are inconclusive, pass, and were skipped because they do not count."""
+        found = dict.fromkeys(("fail", "inconclusive", "pass", "skipped"), 0)
+        for check in self.checks:
+            found[check.outcome if check.counts else "skipped"] += 1
+        return found
+
+    @property
+    def verdict(self) -> str:
+        """The gate in one sentence, without the name of the run."""
+        said = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}[self.outcome]
+        totals = self.totals
+        if not any(check.counts for check in self.checks):
+            return f"gate {said}: nothing that was asked for is in the record"
+        parts = [f"{totals[kind]} {kind}" for kind in ("fail", "inconclusive", "pass") if totals[kind]]
+        left_out = f"; {totals['skipped']} missing and not required" if totals["skipped"] else ""
+        return f"gate {said}: {', '.join(parts)}{left_out}"

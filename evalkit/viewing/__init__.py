@@ -1,0 +1,1 @@
+"""The run browser: records, gate reports, studies and report folders found under a folder, and a metric over time."""

@@ -16,6 +16,9 @@ BUILTIN: dict[str, str] = {
     "fingerprint": "detectors.fingerprint:Fingerprint",
     "source_probe": "detectors.source_probe:SourceProbe",
     "likelihood": "detectors.likelihood:Likelihood",
+    "zero_shot": "detectors.zero_shot:ZeroShot",
+    "surprisal_gbdt": "detectors.surprisal_gbdt:SurprisalGBDT",
+    "encoder": "detectors.encoder:Encoder",
     "cnndetection": "detectors.cnndetection:CNNDetection",
     "univfd": "detectors.univfd:UnivFD",
     "rine": "detectors.rine:RINE",
@@ -25,4 +28,7 @@ BUILTIN: dict[str, str] = {
     "dmid": "detectors.dmid:DMID",
     "mesonet": "detectors.mesonet:MesoNet",
     "cifake": "detectors.cifake:CIFAKE",
+    "kgw": "detectors.kgw:KGW",
+    "synthid": "detectors.synthid:SynthID",
+    "exp_watermark": "detectors.exp_watermark:ExpWatermark",
 }

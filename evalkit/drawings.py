@@ -132,6 +132,8 @@ def write_samples(
             "digest": drawn.samples.digest,
             "n": len(drawn.samples),
             "timing": summary(drawn.timing),
+            # The key a detector needs to find the mark again.
+            **({"watermark": mark} if (mark := getattr(generator, "watermark", None)) else {}),
             **facts,
         }
         if inputs:

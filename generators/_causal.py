@@ -4,6 +4,7 @@
   temperature 1 and with every token allowed. The same text in other tokens adds to its probability what is left out
   here, so the nats are an upper bound, a close one. What the alphabet lacks costs an escape (see `_escape`).
 - Blanks around a text are no part of it, as in training; a text longer than `context` is read in windows, as there.
+- With a watermark the draw is the scheme's: it may change the logits first, and it sees what truncation left.
 - Sampling: the price on what was drawn before (Keskar et al. 2019), temperature, then the `top_k` most likely tokens,
   then the fewest that hold `top_p` of the mass (Holtzman et al. 2020). Sixty-four texts advance together; finished
   ones leave the batch.
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 
 from evalkit.errors import BadSetting, BadSource
 from evalkit.types import Batch
+from evalkit.watermarking import Scheme
 
 from ._bpe import END
 from ._escape import encode, escape_nats
-from ._sampling import choose, penalised
+from ._sampling import allowed, choose, penalised
 from ._tokens import BATCH, TokenFamily
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ class CausalFamily(TokenFamily):
     def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
         s = self._settings
         temperature, top_k, top_p = float(s["temperature"]), int(s["top_k"]), float(s["top_p"])
-        penalty = float(s["repetition_penalty"])
+        penalty, scheme = float(s["repetition_penalty"]), self._scheme()
         # A text may not begin with its end or with blanks, so none is empty.
         barred = torch.tensor([not t.strip() for t in self._bpe.tokens])
         drawn = torch.zeros(count, len(self._bpe), dtype=torch.bool)
@@ -96,7 +98,12 @@ class CausalFamily(TokenFamily):
             logits, state = self._net(tokens[:, None].to(self._device), state)
             last = logits[:, -1].float().cpu()
             last = last.masked_fill(barred, -math.inf) if at == 0 else penalised(last, drawn, penalty)
-            tokens = choose(last, temperature, top_k, top_p, rng)
+            if scheme is None:
+                tokens = choose(last, temperature, top_k, top_p, rng)
+            else:
+                before = [texts[i] for i in alive]
+                left = allowed(scheme.biased(last, before), temperature, top_k, top_p)
+                tokens = scheme.choose(left, before, rng)
             going = tokens != END
             for i, token in zip(alive, tokens.tolist(), strict=True):
                 if token != END:
@@ -110,6 +117,10 @@ class CausalFamily(TokenFamily):
             drawn.scatter_(1, tokens[:, None], True)
         cut = set(alive)
         return Batch([self._finished(t, i in cut) for i, t in enumerate(texts)])
+
+    def _scheme(self) -> Scheme | None:
+        """The watermark to draw with; None for an ordinary draw."""
+        return None
 
     def _finished(self, tokens: list[int], is_cut: bool) -> str:
         """The text of drawn tokens; one that ran into the length limit loses its last, perhaps broken, word."""

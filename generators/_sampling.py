@@ -10,7 +10,13 @@ from torch import Tensor
 
 def choose(logits: Tensor, temperature: float, top_k: int, top_p: float, rng: torch.Generator) -> Tensor:
     """One token [B] drawn from logits [B, V]; top_k = 0 and top_p = 1 leave the distribution whole."""
-    logits = logits.float().cpu() / temperature
+    kept = allowed(logits.float().cpu(), temperature, top_k, top_p)
+    return torch.multinomial(kept.softmax(-1), 1, generator=rng).squeeze(1)
+
+
+def allowed(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """Logits [B, V] over temperature, with those of all tokens that are never drawn at minus infinity."""
+    logits = logits / temperature
     if 0 < top_k < logits.shape[1]:
         kth = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
@@ -20,7 +26,7 @@ def choose(logits: Tensor, temperature: float, top_k: int, top_p: float, rng: to
         # The token that crosses top_p still belongs, so at least one is always left.
         beyond = mass.cumsum(-1) - mass >= top_p
         logits = logits.scatter(1, order, ordered.masked_fill(beyond, -math.inf))
-    return torch.multinomial(logits.softmax(-1), 1, generator=rng).squeeze(1)
+    return logits
 
 
 def penalised(logits: Tensor, drawn: Tensor, penalty: float) -> Tensor:

@@ -5,19 +5,21 @@
 - Sampling keeps the keys and values of every layer, so that a token costs one position and not the whole text again;
   the cache doubles its room when it is full.
 - Texts longer than `context` were learnt in windows, and are scored in windows.
+- A watermark (`evalkit.watermarking`) may be left in what is drawn; training and likelihood know nothing of it.
 - Encoding, training and tuning are those of `_tokens`; loss, likelihood, escape and the drawing loop of `_causal`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evalkit.types import Control
+from evalkit.watermarking import Scheme, described, scheme_of
 
 from ._causal import CausalFamily, NextToken
 from ._sampling import choose
@@ -75,8 +77,14 @@ class Lm(CausalFamily):
         Control("dropout", 0.2, "share of activations left out in training", 0, 0.9),
         Control("vocabulary", 1536, "most tokens the byte-pair encoding may have", 64, 50_000),
         Control("context", 256, "longest sequence, in tokens", 16, 4096),
+        Control("watermark", "none", "the mark it leaves", choices=("none", "kgw", "kgw_selfhash", "synthid", "exp")),
+        Control("watermark_key", 15485863, "the watermark's key; SynthID's thirty are spread from it", 1, 2**53),
+        Control("gamma", 0.25, "green share of the vocabulary (kgw, kgw_selfhash)", 0.01, 0.99),
+        Control("delta", 2.0, "what the logits of green tokens gain (kgw, kgw_selfhash)", 0, 100),
     )
-    at_sampling = frozenset({"temperature", "top_k", "top_p", "repetition_penalty"})
+    at_sampling = frozenset(
+        {"temperature", "top_k", "top_p", "repetition_penalty", "watermark", "watermark_key", "gamma", "delta"}
+    )
 
     _net: Transformer
 
@@ -88,3 +96,22 @@ class Lm(CausalFamily):
     def _build(self, vocabulary: int) -> Transformer:
         s = self._settings
         return Transformer(vocabulary, int(s["width"]), int(s["layers"]), float(s["dropout"]))
+
+    def _scheme(self) -> Scheme | None:
+        if self._settings["watermark"] == "none":
+            return None
+        name, (key, gamma, delta) = str(self._settings["watermark"]), self._mark
+        return scheme_of(name, len(self._bpe), key, gamma, delta)
+
+    @property
+    def _mark(self) -> tuple[int, float, float]:
+        s = self._settings
+        return int(s["watermark_key"]), float(s["gamma"]), float(s["delta"])
+
+    @property
+    def watermark(self) -> dict[str, Any] | None:
+        """The key file of what is drawn, with the encoding in it; None for a generator that leaves no mark."""
+        if self._settings["watermark"] == "none" or not self._trained_on:
+            return None
+        encoding = {"kind": "character_pairs", "alphabet": self._bpe.alphabet, "merges": self._bpe.merges}
+        return described(str(self._settings["watermark"]), len(self._bpe), *self._mark, encoding)

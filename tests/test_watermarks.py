@@ -124,7 +124,7 @@ def test_kgw_scores_a_repeated_pair_once():
 @pytest.mark.parametrize("seeding", ["simple_1", "selfhash"])
 def test_kgw_without_the_key_is_uniform(seeding):
     rng, p = np.random.default_rng(1), []
-    for i in range(250):
+    for i in range(120):
         scheme = Kgw(128, key=10_000_019 + 2 * i, seeding=seeding)
         flags = scheme.flags(words(100, 128, i))
         green, n = int(flags.sum()), len(flags)
@@ -144,9 +144,9 @@ def test_the_scan_finds_the_marked_stretch_and_pays_for_the_search():
 
 
 def test_the_scan_keeps_its_false_positive_rate():
-    p = [Kgw(128, key=1_000_003 + i).scan(words(150, 128, i)).p for i in range(200)]
-    # Four of 200 are expected at 2 % at most; ten has a chance below 0.3 %.
-    assert sum(x < 0.02 for x in p) < 10
+    p = [Kgw(128, key=1_000_003 + i).scan(words(100, 128, i)).p for i in range(100)]
+    # Five of 100 are expected at 5 % at most; twelve have a chance below 0.5 %.
+    assert sum(x < 0.05 for x in p) < 12
 
 
 @pytest.mark.parametrize(
@@ -213,8 +213,8 @@ def test_the_synthid_set_is_told_from_human_texts():
     tokenizer = BytePairs(json.loads((folder / "opt_vocab.json").read_text("utf-8")), merges)
     marked = [t["watermarked_text"] for t in json.loads((folder / "watermarked_texts.json").read_text("utf-8"))]
     plain = [t["text"] for t in json.loads(humans.read_text("utf-8")) if t["label"] == "human"]
-    sides = [[tokenizer.encode(t) for t in side[:1000]] for side in (marked, plain)]
-    truth = [1] * 1000 + [0] * 1000
+    sides = [[tokenizer.encode(t) for t in side[:500]] for side in (marked, plain)]
+    truth = [1] * 500 + [0] * 500
     scheme = SynthId(50272, device="cuda")
     means = np.stack([scheme.scored(t).double().mean(0).numpy() for side in sides for t in side])
     assert roc_auc_score(truth, means.sum(1)) >= 0.95
@@ -222,8 +222,8 @@ def test_the_synthid_set_is_told_from_human_texts():
     p = [[scheme.test(t).p for t in side[:50]] for side in sides]
     assert np.mean(np.array(p[0]) < 0.01) > 0.5 and np.mean(np.array(p[1]) < 0.01) < 0.06
     other = SynthId(50272, device="cpu")
-    chance = [float((other.scored(t).numpy() * other.weights).sum(1).mean()) for side in sides for t in side[:300]]
-    assert 0.42 < roc_auc_score([1] * 300 + [0] * 300, chance) < 0.58
+    chance = [float((other.scored(t).numpy() * other.weights).sum(1).mean()) for side in sides for t in side[:200]]
+    assert 0.4 < roc_auc_score([1] * 200 + [0] * 200, chance) < 0.6
 
 
 # ---------------------------------------------------------------------------------------------- EXP

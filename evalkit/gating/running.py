@@ -65,8 +65,13 @@ def judged(
         outcome=outcome_of(found),
         checks=found,
         provenance=provenance,
-        warnings=(*run.warnings, *(f"baseline: {w}" for w in (() if base is None else base.warnings))),
+        warnings=(*run.warnings, *_of_baseline(base, run)),
     )
+
+
+def _of_baseline(base: RunRecord | None, run: RunRecord) -> list[str]:
+    """What the baseline's record warns of and the run's does not."""
+    return [] if base is None else [f"baseline: {w}" for w in base.warnings if w not in run.warnings]
 
 
 def _names(record: RunRecord) -> list[str]:

@@ -26,6 +26,9 @@ from .scores import Known, as_scores, measure_known
 from .verdicts import Judgement, Reason, Seen, judged
 
 MANY = 20
+# What some detectors say beside P(fake), by head of their row: a watermark's own p-value is exact and stays apart from
+# the conformal one.
+TOLD = {"log10_p": "watermark_p", "z": "watermark_z", "tokens": "tokens_scored"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Work:
     flips: bool
     bench: Bench
     warnings: list[str]
+    least_characters: int | None = None
 
     def judge(
         self, judge: Detector, name: str, calibration: Calibration | None
@@ -110,8 +114,14 @@ class Work:
         if members is not None:
             said = scored.features.rows[:, members].double().tolist()
             plain = [replace(s, members=tuple(m)) for s, m in zip(plain, said, strict=True)]
+        for head, word in TOLD.items():
+            if (column := scored.features.heads.get(head)) is not None:
+                for fact, value in zip(facts, scored.features.rows[:, column].double().flatten().tolist(), strict=True):
+                    fact[word] = 10.0**value if head == "log10_p" else value
         if calibration is not None:
             plain = self._against(calibration, judge, scored, plain, facts)
+        if judge.modality == "text" and self.looks is not None:
+            plain = self._long_enough(judge, scored, plain)
         if self.flips:
             plain = self._again(judge, samples, plain)
         return plain, facts
@@ -142,6 +152,20 @@ class Work:
         return [
             replace(s, size=int(row[0]), least_size=max(least, crop), least_of=whose, unit=unit, novelty=float(p))
             for s, row, p in zip(seen, rows, novelty, strict=True)
+        ]
+
+    def _long_enough(self, judge: Detector, scored: Scored, seen: list[Seen]) -> list[Seen]:
+        """Add the length of each text, and the least its detector decides on where calibration asks for no more."""
+        assert self.looks is not None
+        asked = self.least_characters
+        least = int(getattr(judge, "least_characters", 0)) if asked is None else asked
+        sizes = self.looks.rows[scored.at, 0].tolist()
+        whose = "the detector decides from" if asked is None else "least_characters is"
+        return [
+            replace(s, size=int(size), unit="characters", least_size=least, least_of=whose)
+            if s.least_size is None or s.least_size < least
+            else s
+            for s, size in zip(seen, sizes, strict=True)
         ]
 
     def _again(self, judge: Detector, samples: Sequence[Sample], seen: list[Seen]) -> list[Seen]:

@@ -54,9 +54,7 @@ class WordSwaps:
         return [_swaps(text, _random(text, seed, k)) for k in range(n)]
 
 
-PERTURBERS: Mapping[str, type[WordSpans] | type[WordSwaps]] = MappingProxyType(
-    {"spans": WordSpans, "swaps": WordSwaps}
-)
+PERTURBERS: Mapping[str, type[WordSpans] | type[WordSwaps]] = MappingProxyType({"spans": WordSpans, "swaps": WordSwaps})
 
 
 def _spans(text: str, random: np.random.Generator) -> str:

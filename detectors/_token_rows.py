@@ -1,7 +1,7 @@
 """Which language model a text detector reads with: one row a text, its columns by name, whatever the model is.
 
-`prose_lm` reads bytes, `hf_lm:FOLDER` and `llama2c:FOLDER` tokens of their own, `lm_pair:A+B` two models at once. Single
-models give the columns ZERO_SHOT and SURPRISAL, pairs the columns PAIR of `evalkit.extractors.causal.columns`. A text
+`prose_lm` reads bytes, `hf_lm:FOLDER` and `llama2c:FOLDER` tokens of their own, `lm_pair:A+B` two models at once. One
+model gives the columns ZERO_SHOT and SURPRISAL, a pair the columns PAIR of `evalkit.extractors.causal.columns`. A text
 is scored from its first token on, given the model's prefix; with `:prefix=none` from the second on.
 """
 
@@ -37,6 +37,9 @@ Columns = Mapping[str, Tensor]
 DEFAULT = "prose_lm"
 # Bytes that prose_lm reads at once, padding included.
 AT_ONCE = 1 << 18
+# Shorter texts have no verdict: `ngram_lr` gives 10 % of human texts of 400 characters a P(fake) over 0.8, and 3 % of
+# those of 600 (docs/text-detectors.md).
+LEAST_CHARACTERS = 600
 # Texts of a lesson that are read at once.
 BATCH = 64
 
@@ -53,6 +56,7 @@ class Reader(Protocol):
     def about(self) -> Mapping[str, str]: ...
     def prepare(self, text: str) -> Tensor:
         """int64 [m]; UnreadableSample for a text that the model cannot score."""
+
     def to(self, device: str) -> None: ...
     def columns(self, texts: Sequence[Tensor]) -> Columns:
         """The columns [N] of prepared texts, float64 on the CPU."""
@@ -189,4 +193,3 @@ def batches(prepared: Sequence[Tensor], device: str) -> Iterator[Tensor]:
     """Prepared texts of a lesson as `arrange` makes batches of them."""
     for start in range(0, len(prepared), BATCH):
         yield packed(prepared[start : start + BATCH]).to(device)
-

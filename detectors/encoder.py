@@ -34,7 +34,7 @@ from ._calibrate import platt
 from ._fit import TrainingSet, balanced_weights, collect, grouped_folds, seeded
 from ._judge import Judge
 from ._linear import linear_tensors
-from ._token_rows import BATCH, text_of
+from ._token_rows import BATCH, LEAST_CHARACTERS, text_of
 from ._training import Lesson, Schedule, train
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Pooled(nn.Module):
         inside = tokens >= 0
         found = self.encoder(input_ids=tokens.clamp_min(0), attention_mask=inside.long()).last_hidden_state
         share = inside / inside.sum(1, keepdim=True)
-        return (found * share[..., None]).sum(1)
+        mean: Tensor = (found * share[..., None]).sum(1)
+        return mean
 
 
 class Encoder(Judge):
@@ -76,7 +77,7 @@ class Encoder(Judge):
     settings: ClassVar[Mapping[str, object]] = MappingProxyType(
         {"C": C, "longest": LONGEST, "tuning": (EPOCHS, BATCH_TUNED, RATE, DECAY, PATIENCE, ASIDE)}
     )
-    least_characters: ClassVar[int] = 400
+    least_characters: ClassVar[int] = LEAST_CHARACTERS
 
     def __init__(self, variant: str = "") -> None:
         """variant: a folder, and `:layers=all` after it; nothing is opened before it is asked for."""
@@ -93,7 +94,9 @@ class Encoder(Judge):
     def _folder(self) -> Path:
         folder = Path(self._place).expanduser()
         if not self._place or not folder.is_dir():
-            raise BadSetting(f"{self.name}: {self._place!r} is no folder; write encoder:FOLDER, a model of transformers")
+            raise BadSetting(
+                f"{self.name}: {self._place!r} is no folder; write encoder:FOLDER, a model of transformers"
+            )
         if not list(folder.glob("*.safetensors")):
             raise BadSetting(f"{self._place} holds no .safetensors; pickles are not read")
         return folder
@@ -113,8 +116,9 @@ class Encoder(Judge):
     def _made(self, kind: str, part: str) -> Any:
         make = getattr(hub.transformers(), kind).from_pretrained
         own = {"use_safetensors": True} if kind == "AutoModel" else {}
+        folder = str(self._folder)
         try:
-            return make(str(self._folder), trust_remote_code=False, local_files_only=True, **own)
+            return make(folder, trust_remote_code=False, local_files_only=True, **own)
         except Exception as error:  # The file system and every model class raise classes of their own.
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RunFailed(f"the {part} in {self._place} cannot be loaded ({lines[0][:200]})") from error
@@ -169,7 +173,7 @@ class Encoder(Judge):
         if self._network is None:
             with seeded(0, self._device):
                 encoder = self._made("AutoModel", "encoder").float()
-            network = Pooled(encoder, int(encoder.config.hidden_size))
+                network = Pooled(encoder, int(encoder.config.hidden_size))
             learnt = {k.removeprefix("encoder."): v for k, v in self._tensors.items() if k.startswith("encoder.")}
             if learnt:
                 network.encoder.load_state_dict(learnt)
@@ -202,8 +206,10 @@ class Encoder(Judge):
             lambda index, epoch: _padded([data.prepared[i] for i in learnt[index].tolist()]).to(device),
             truth[learnt],
             weights[learnt],
-            lambda tuned: self._states(network, [data.prepared[i] for i in held.tolist()]) @ network.head.weight[0]
-            + network.head.bias,
+            lambda tuned: (
+                self._states(network, [data.prepared[i] for i in held.tolist()]) @ network.head.weight[0]
+                + network.head.bias
+            ),
             truth[held],
             weights[held],
         )

@@ -23,6 +23,7 @@ from evalkit.types import SampleSet
 
 from ._fit import collect, rows_of
 from ._judge import LinearJudge
+from ._token_rows import LEAST_CHARACTERS
 
 if TYPE_CHECKING:
     from evalkit.types import Media
@@ -37,6 +38,7 @@ class Likelihood(LinearJudge):
 
     name = "likelihood"
     modality: ClassVar[Literal["text"]] = "text"
+    least_characters: ClassVar[int] = LEAST_CHARACTERS
     columns = COLUMNS
     settings: ClassVar[Mapping[str, object]] = MappingProxyType({"columns": COLUMNS, "quantiles": QUANTILES, "C": C})
 

@@ -3,6 +3,9 @@
 TF-IDF of character 2- to 4-grams and of word 1- and 2-grams, each part of length 1, and a calibrated logistic
 regression: the honest floor that any other text detector has to beat. N-grams are hashed into a fixed number of bins,
 so the model is four tensors and no vocabulary.
+
+Whitespace is collapsed first: released sets of human and machine texts differ by a newline, and a detector that may
+read it learns that instead of the wording.
 """
 
 from __future__ import annotations
@@ -25,11 +28,14 @@ from evalkit.types import SampleSet
 from ._calibrate import calibrated_logistic
 from ._fit import TrainingSet, collect
 from ._judge import Judge
+from ._token_rows import LEAST_CHARACTERS
 
 if TYPE_CHECKING:
     from evalkit.types import Media
 
-BINS = 1 << 16  # for each of the two parts
+# For each of the two parts. With 2^16, of a lesson of 2,016 texts, several n-grams share most bins, and pairs that are
+# hard to tell (biomedical answers) lose 0.004 to 0.007 of AUROC.
+BINS = 1 << 18
 CHARS, WORDS = (2, 3, 4), (1, 2)
 FEWEST_TEXTS = 2  # an n-gram of a single training text teaches that text, not its author
 MULTIPLE = 256
@@ -41,17 +47,27 @@ class NgramLR(Judge):
 
     name = "ngram_lr"
     modality: ClassVar[Literal["text"]] = "text"
+    least_characters: ClassVar[int] = LEAST_CHARACTERS
     settings: ClassVar[Mapping[str, object]] = MappingProxyType(
-        {"bins": BINS, "chars": CHARS, "words": WORDS, "fewest_texts": FEWEST_TEXTS, "C": C, "hash": "crc32"}
+        {
+            "bins": BINS,
+            "chars": CHARS,
+            "words": WORDS,
+            "fewest_texts": FEWEST_TEXTS,
+            "C": C,
+            "hash": "crc32",
+            "whitespace": "collapsed",
+        }
     )
 
     def prepare(self, sample: Media) -> Tensor:
-        """int32 [L, 2] of bin and count; bins 0..65535 hold characters, the next 65536 words; padded with count 0."""
+        """int32 [L, 2] of bin and count, padded with count 0; the first BINS bins hold characters, the next words."""
         if not isinstance(sample, str):
             raise ModalityMismatch(f"detector {self.name!r} judges texts and was given an image")
         if not sample.strip():
             raise UnreadableSample("the text is empty")
-        counts = Counter(_hashed(_char_grams(sample), 0) + _hashed(_word_grams(sample), BINS))
+        text = " ".join(sample.split())
+        counts = Counter(_hashed(_char_grams(text), 0) + _hashed(_word_grams(text), BINS))
         padded = np.zeros((-(-len(counts) // MULTIPLE) * MULTIPLE, 2), dtype=np.int32)
         padded[: len(counts)] = sorted(counts.items())
         return torch.from_numpy(padded)

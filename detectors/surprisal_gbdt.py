@@ -2,8 +2,8 @@
 
 Machines write with less surprise, and with less change of it: beside mean log-probability, rank and entropy the trees
 read moments, quantiles and autocorrelations of the surprisals, and of their first and second differences (the kind of
-statistics of DivEye, 2025; re-derived). The number of tokens is not among them, and sums are divided by it: length tells
-data sets apart, not authors.
+statistics of DivEye, 2025; re-derived). The number of tokens is not among them, and sums are divided by it: length
+tells data sets apart, not authors.
 
 `surprisal_gbdt[:MODEL]`: prose_lm where none is named, else `hf_lm:FOLDER` or `llama2c:FOLDER`. Real texts that the
 model was trained on surprise it less than any others: fit on texts it has not seen.
@@ -28,7 +28,7 @@ from evalkit.types import SampleSet
 from ._calibrate import FOLDS, platt
 from ._fit import TrainingSet, collect, folds
 from ._judge import Judge
-from ._token_rows import DEFAULT, Columns, Reader, batches, reader_of, text_of
+from ._token_rows import DEFAULT, LEAST_CHARACTERS, Columns, Reader, batches, reader_of, text_of
 from ._trees import KEYS, SETTINGS, boosted, check, log_odds
 from .zero_shot import LEAST_LOG_RANK, LEAST_VARIANCE
 
@@ -47,7 +47,7 @@ class SurprisalGBDT(Judge):
     name = "surprisal_gbdt"
     modality: ClassVar[Literal["text"]] = "text"
     settings: ClassVar[Mapping[str, object]] = MappingProxyType({"columns": COLUMNS, **SETTINGS})
-    least_characters: ClassVar[int] = 400
+    least_characters: ClassVar[int] = LEAST_CHARACTERS
 
     def __init__(self, variant: str = "", *, reader: Reader | None = None) -> None:
         """variant: a language model; reader: in its place. UnknownName, or BadSetting for a pair of models."""

@@ -13,8 +13,8 @@ r = 1 + how many tokens are strictly likelier, H = entropy, means over a text's 
 - detectgpt (mean l - mean of its perturbed copies') / their deviation, population, 1 where it is 0 (Mitchell et al.
   2023); npr mean ln r of the copies over that of the text (Su et al. 2023).
 
-A score is no probability. The lesson gives its place and spread and a Platt map with a slope above 0: P(fake) rises with
-the score always, so its AUROC is the raw score's, and a statistic that is the wrong way round stays so, near 0.5.
+A score is no probability. The lesson gives its place and spread and a Platt map with a slope above 0: P(fake) rises
+with the score always, so its AUROC is the raw score's, and a statistic that is the wrong way round stays so, near 0.5.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ._fit import collect
 from ._judge import LinearJudge
 from ._linear import linear_tensors
 from ._perturbing import PERTURBERS, Perturber
-from ._token_rows import DEFAULT, Columns, Reader, batches, reader_of, text_of
+from ._token_rows import DEFAULT, LEAST_CHARACTERS, Columns, Reader, batches, reader_of, text_of
 
 if TYPE_CHECKING:
     from evalkit.types import Media
@@ -110,10 +110,7 @@ def npr(own: Columns, copies: Sequence[Columns]) -> Tensor:
 
 
 SINGLE: Mapping[str, Callable[[Columns], Tensor]] = MappingProxyType(
-    {
-        f.__name__: f
-        for f in (likelihood, rank, log_rank, entropy, lrr, gltr, fast_detectgpt)
-    }
+    {f.__name__: f for f in (likelihood, rank, log_rank, entropy, lrr, gltr, fast_detectgpt)}
 )
 PAIRED: Mapping[str, Callable[[Columns], Tensor]] = MappingProxyType(
     {f.__name__: f for f in (fast_detectgpt, binoculars)}
@@ -132,11 +129,9 @@ class ZeroShot(LinearJudge):
 
     name = "zero_shot"
     modality: ClassVar[Literal["text"]] = "text"
-    least_characters: ClassVar[int] = 400
+    least_characters: ClassVar[int] = LEAST_CHARACTERS
 
-    def __init__(
-        self, variant: str = "", *, perturber: Perturber | None = None, reader: Reader | None = None
-    ) -> None:
+    def __init__(self, variant: str = "", *, perturber: Perturber | None = None, reader: Reader | None = None) -> None:
         """variant: STATISTIC, settings and model; perturber and reader in place of those it names.
 
         Raises UnknownName for another statistic, setting or model, BadSetting for a model that cannot give it.
@@ -161,7 +156,9 @@ class ZeroShot(LinearJudge):
     def _check_reader(self) -> None:
         known = PAIRED if self._reader.pair else (*SINGLE, *PERTURBED)
         if self.statistic not in known:
-            wanted = "two models: write lm_pair:hf_lm:OBSERVER+hf_lm:PERFORMER" if not self._reader.pair else "one model"
+            wanted = (
+                "two models: write lm_pair:hf_lm:OBSERVER+hf_lm:PERFORMER" if not self._reader.pair else "one model"
+            )
             raise BadSetting(f"{self.name}: {self.statistic} needs {wanted}; {self._reader.name} was given")
 
     @property

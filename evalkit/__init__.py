@@ -28,6 +28,10 @@ _HOME = {
     "cross_matrix": "matrices.crossing",
     "stress": "stressing.suites",
     "leaks": "leakage",
+    "replay": "scorefiles.replaying",
+    "raid": "scorefiles.replaying",
+    "subgroups": "scorefiles.subgrouping",
+    "audit_data": "shortcuts.auditing",
     "attribute": "sourcing.attributing",
     "judge": "human.conducting",
     "open_study": "human.conducting",
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
     from .records import read_record as read_record
     from .samples import open_samples as open_samples
     from .settings import Settings as Settings
+    from .shortcuts.auditing import audit_data as audit_data
     from .sizing import plan as plan
     from .summarising import stats as stats
     from .types import Batch as Batch

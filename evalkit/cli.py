@@ -15,12 +15,14 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.audit_data import audit_data
 from .commands.detectors import detect, train
 from .commands.export import export
 from .commands.gate import gate
 from .commands.judge import judge
 from .commands.matrix import matrix
 from .commands.plan import plan
+from .commands.replay import raid, replay, subgroups
 from .commands.sources import attribute
 from .commands.stress import leaks, stress
 from .commands.until import score_until_decided, taken_apart, until_options
@@ -216,7 +218,23 @@ def generate(
     click.echo(str(folder / "set.json"))
 
 
-for command in (train, detect, leaks, matrix, stress, attribute, export, gate, judge, view, plan):
+for command in (
+    train,
+    detect,
+    leaks,
+    audit_data,
+    matrix,
+    stress,
+    attribute,
+    export,
+    gate,
+    judge,
+    view,
+    plan,
+    replay,
+    raid,
+    subgroups,
+):
     evalkit.add_command(command)
 
 

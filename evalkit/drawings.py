@@ -64,6 +64,7 @@ def remember(generator: Generator, key: str, bench: Bench, drawn: Generated) -> 
         "flops": timing.flops,
         "joules": timing.joules,
         "joules_for": timing.joules_for,
+        "tokens": timing.tokens,
     }
     if generator.modality == "image":
         pixels = torch.from_numpy(np.stack([m for m in media if not isinstance(m, str)]))
@@ -94,6 +95,7 @@ def recall(generator: Generator, key: str, bench: Bench) -> Generated | None:
         notes["flops"],
         notes["joules"],
         notes["joules_for"],
+        tokens=tuple(tuple(text) for text in notes["tokens"]),
     )
     return Generated(as_set(generator, kept), timing)
 

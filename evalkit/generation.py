@@ -17,9 +17,11 @@ from .drawings import Generated, Kept, as_set, recall, remember
 from .errors import BadSource, EvalkitError, ModalityMismatch, RunFailed, UnreadableSample, UsageError
 from .hardware import derive_seed, device_label, joules, now, one_thread, peak_bytes, reset_peak
 from .measurement import Bench
-from .types import Batch, Criticised, Generator, Given, SampleSet, Timing
+from .types import Batch, Criticised, Generator, Given, SampleSet, Streaming, Timing
 
 LATENCY_CALLS = 20
+# Of texts streamed for the clock: fewer than the first once the seconds have passed, never fewer than the second.
+STREAMED_TEXTS, STREAMED_LEAST, STREAMED_SECONDS = 20, 5, 2.0
 # Batch sizes tried beside single samples and whole batches, to find the one that makes most samples a second.
 MIDDLE_SIZES, MIDDLE_CALLS = (4, 16), 3
 THROUGHPUT_CALLS = 20
@@ -69,13 +71,13 @@ def generate(generator: Generator, n: int, seed: int, bench: Bench, *, model: st
 
     model: what tells this fitted model from another of its recipe and data (its training seed, or its file's digest).
 
-    Timing: one warm-up call, then the batches of the n samples, then single-sample calls for latency; the clock waits
-    for the device.
+    Timing: one warm-up call, then the batches of the n samples, then single-sample calls for latency, then texts token
+    by token where the generator streams them, after a warm-up of their own; the clock waits for the device.
     """
     settings = dict(getattr(generator, "settings", {}))
     # The device too: the timing is kept with the samples, and timings of two devices share no column.
     drawn_on = device_label(bench.device)
-    key = digest_of("samples/2", generator.recipe, generator.trained_on, model, settings, n, seed, drawn_on)
+    key = digest_of("samples/3", generator.recipe, generator.trained_on, model, settings, n, seed, drawn_on)
     found = recall(generator, key, bench)
     if found is not None:
         return _with_costs(found, generator)
@@ -182,10 +184,12 @@ def _draw(generator: Generator, n: int, seed: int, bench: Bench) -> Generated:
     after = joules(bench.device)
     if len(kept.items) != n:
         raise RunFailed(f"generator {generator.name!r} gave {len(kept.items)} samples when asked for {n}")
-    flops = None
+    flops: float | None = None
+    tokens: tuple[tuple[float, ...], ...] = ()
     if for_the_clock:
         calls += _more_calls(generator, n, calls, seed, bench.device)
         flops = _flops(generator, max(size for _, size in calls), seed)
+        tokens = _streamed(generator, seed, bench.device)
     bench.progress.finish()
     times, sizes = zip(*calls, strict=True)
     timing = Timing(
@@ -197,6 +201,7 @@ def _draw(generator: Generator, n: int, seed: int, bench: Bench) -> Generated:
         # A meter that wrapped around meanwhile says nothing.
         after - before if before is not None and after is not None and after > before else None,
         n,
+        tokens=tokens,
     )
     return Generated(as_set(generator, kept), timing)
 
@@ -219,6 +224,20 @@ def _more_calls(
             own = derive_seed(seed, "middle", str(size), str(call))
             more.append((sum(t for _, t in _timed(generator, size, own, device)), size))
     return more
+
+
+def _streamed(generator: Generator, seed: int, device: str) -> tuple[tuple[float, ...], ...]:
+    """Seconds from the request of a text to each of its tokens, of up to 20 texts; the warm-up text is left out."""
+    if not isinstance(generator, Streaming):
+        return ()
+    found = []
+    begun = now(device)
+    for call in range(STREAMED_TEXTS + 1):
+        start = now(device)
+        if call > STREAMED_LEAST and start - begun > STREAMED_SECONDS:
+            break
+        found.append(tuple(now(device) - start for _ in generator.stream(derive_seed(seed, "stream", str(call)))))
+    return tuple(text for text in found[1:] if text)
 
 
 def _flops(generator: Generator, size: int, seed: int) -> float | None:

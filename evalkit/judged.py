@@ -1,4 +1,4 @@
-"""What a board shows of its detectors: their curves, the cross-generator matrix, the members of a panel, leaks."""
+"""What a board shows of its detectors: trivial rules first, curves, the cross-generator matrix, a panel, leaks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from .leakage import leak_auc
 from .metrics.detection import area_under_roc
 from .operating import auroc_of, operating_exhibits
 from .samples.statistics import StatisticsSet
-from .types import Cell, Estimate, Exhibit, Matrix
+from .shortcuts.beside import beside
+from .shortcuts.choosing import SAYS
+from .shortcuts.study import direction, said
+from .types import Cell, Estimate, Exhibit, Matrix, Table
 
 if TYPE_CHECKING:
     from .detection import Judge
     from .measurement import Bench
     from .subjects import Scored
 
+# A side: a millisecond each, for every subject of a board.
+MOST_TEXTS = 1000
+
 
 def judged(scored: Sequence[Scored], bench: Bench) -> list[Exhibit]:
-    """The exhibits of every detector on the board: curves first, then matrices, then what the files give away."""
+    """What trivial rules tell of texts, then curves of every detector, matrices, and what the files give away."""
     names = dict.fromkeys(name for s in scored for name in s.judges)
     found: list[Exhibit] = []
     for name in names:
@@ -28,7 +34,7 @@ def judged(scored: Sequence[Scored], bench: Bench) -> list[Exhibit]:
         first = next(iter(judges.values()))
         found += _panel(name, judges) if is_levelled(first.detector) else _one(name, judges, bench)
     found.sort(key=lambda e: isinstance(e, Matrix))
-    return [*found, *(_leaks(scored) if names else ())]
+    return [*(_shortcuts(scored) if names else ()), *found, *(_leaks(scored) if names else ())]
 
 
 def _one(name: str, judges: Mapping[str, Judge], bench: Bench) -> Iterator[Exhibit]:
@@ -108,6 +114,31 @@ def _leaks(scored: Sequence[Scored]) -> Iterator[Exhibit]:
             tuple(names),
             ("AUC",),
             tuple(cells),
+        )
+
+
+def _shortcuts(scored: Sequence[Scored]) -> Iterator[Exhibit]:
+    """What the best trivial rule tells of texts, before any detector's curve is shown."""
+    rows = []
+    for s in scored:
+        real, fake = s.sides.real, s.sides.fake.samples
+        if real is None or isinstance(real.samples, StatisticsSet) or fake.modality != "text":
+            continue
+        found = beside(real.samples, fake, most=MOST_TEXTS)
+        told = ((found.raw, found.why), (found.again, found.why_again))
+        cells = [
+            (why, "–") if best is None else (f"{SAYS[best.name]} ({direction(best)})", said(best.auc))
+            for best, why in told
+        ]
+        rows.append((s.entrant.name, *cells[0], *cells[1]))
+    if rows:
+        yield Table(
+            "What trivial rules give away",
+            f"The best rule on the texts as given and on cleaned ones (at most {MOST_TEXTS:,} a side), with its AUROC:"
+            " chosen on one half of the groups of texts, scored on the other. A detector that does no better may have"
+            " learnt no more (evalkit audit-data has all rules).",
+            ("subject", "best rule (in the fakes)", "AUROC as given", "best rule, cleaned", "AUROC cleaned"),
+            tuple(rows),
         )
 
 

@@ -28,6 +28,7 @@ from .publishing import ReportFolder, check_outputs, publish_model, write_output
 from .records import read_record
 from .samples import select
 from .settings import Settings
+from .shortcuts.beside import cleaned_sets
 from .staging import chapter_board, is_record, one_board, with_records
 from .suite import SUITE
 from .types import Comparison, Detector, Generator, Leaderboard, Published, RunRecord
@@ -212,13 +213,16 @@ def trained(
     start: Path | str | None = None,
     seed: int = 0,
     controls: Mapping[str, Any] | None = None,
+    clean: bool = False,
     bench: Bench | None = None,
 ) -> Trained:
-    """`train` with what is to be said of it."""
+    """`train` with what is to be said of it; clean: a detector of texts learns from cleaned ones."""
     bench = bench or Bench()
     said: tuple[str, ...] = ()
     lost = ""
     if kind == "generator":
+        if clean:
+            raise UsageError("--clean is for detectors: it cuts real and fake texts alike")
         if start is not None and data is None:
             raise UsageError("--from goes on from a trained model: give the new samples with --data SOURCE")
         try:
@@ -237,10 +241,13 @@ def trained(
         genuine = open_source(real, bench, split="train")
         fakes = [open_source(f, bench, modality=genuine.modality) for f in fake]
         forged = pooled(fakes)
+        if clean:
+            genuine, forged, left = cleaned_sets(genuine, forged, seed=seed)
         # A published one learns from neither.
         learns = not isinstance(made(name), Published)
         said, lost = check_lesson(genuine, forged, bench) if learns else ((), "")
         model = fitted(name, genuine, forged, seed=seed, bench=bench)
+        said += (left,) if clean else ()
         said += on_its_own(model, genuine, forged, seed, bench) if learns else ()
     else:
         raise UsageError(f"cannot train {kind!r}; expected generator or detector")

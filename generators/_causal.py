@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -85,13 +86,38 @@ class CausalFamily(TokenFamily):
         return torch.stack([nats, units, torch.tensor(sizes).double()], 1).float()
 
     def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
-        s = self._settings
+        texts: list[list[int]] = [[] for _ in range(count)]
+        *_, cut = self._advancing(texts, rng)
+        return Batch([self._finished(t, i in cut) for i, t in enumerate(texts)])
+
+    def stream(self, seed: int) -> Iterator[str]:
+        """The text of `sample(1, seed)` before it is trimmed, piece by piece as its tokens are drawn."""
+        if not self._trained_on:
+            raise BadSetting(f"{self.name} has learned nothing yet; call fit or load before stream")
+        return self._pieces(seed)
+
+    def _pieces(self, seed: int) -> Iterator[str]:
+        texts: list[list[int]] = [[]]
+        steps = self._advancing(texts, torch.Generator().manual_seed(seed))
+        handed = 0
+        while True:
+            # No context manager around the yield: what it sets would leak into the caller between two tokens.
+            with torch.inference_mode():
+                goes_on = next(steps, None)
+            if len(texts[0]) > handed:
+                handed += 1
+                yield self._bpe.tokens[texts[0][-1]]
+            if not goes_on:
+                return
+
+    def _advancing(self, texts: list[list[int]], rng: torch.Generator) -> Iterator[set[int]]:
+        """Grow all texts by a token a step, in place; yields which of them have not ended."""
+        s, count = self._settings, len(texts)
         temperature, top_k, top_p = float(s["temperature"]), int(s["top_k"]), float(s["top_p"])
         penalty, scheme = float(s["repetition_penalty"]), self._scheme()
         # A text may not begin with its end or with blanks, so none is empty.
         barred = torch.tensor([not t.strip() for t in self._bpe.tokens])
         drawn = torch.zeros(count, len(self._bpe), dtype=torch.bool)
-        texts: list[list[int]] = [[] for _ in range(count)]
         alive, tokens = list(range(count)), torch.full((count,), END)
         state: Any = None
         for at in range(self._longest):
@@ -111,12 +137,12 @@ class CausalFamily(TokenFamily):
             if not going.all():
                 alive = [i for i, goes in zip(alive, going.tolist(), strict=True) if goes]
                 if not alive:
-                    break
+                    yield set()
+                    return
                 tokens, drawn = tokens[going], drawn[going]
                 state = self._net.keep(state, going.to(self._device))
             drawn.scatter_(1, tokens[:, None], True)
-        cut = set(alive)
-        return Batch([self._finished(t, i in cut) for i, t in enumerate(texts)])
+            yield set(alive)
 
     def _scheme(self) -> Scheme | None:
         """The watermark to draw with; None for an ordinary draw."""

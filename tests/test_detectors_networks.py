@@ -332,6 +332,7 @@ def test_the_large_cnn_changes_its_training_images_as_cnndetection_does():
         CNN("adversary")
 
 
+@pytest.mark.slow
 def test_the_adversarial_variant_is_another_detector_that_moves_less_under_attack():
     digits = unseen("digits")
     fake = [np.clip(d.astype(int) + np.random.RandomState(i).randint(-14, 15, d.shape), 0, 255).astype(np.uint8)

@@ -38,6 +38,7 @@ MAY: dict[str, set[str] | None] = {
     "normalising": BASE | {"laundering", "samples"},
     "containers": BASE,
     "leakage": BASE | {"containers", "hardware", "metrics", "normalising", "samples"},
+    "shortcuts": BASE | {"cache", "hardware", "leakage", "metrics", "publishing", "samples"},
     "metrics": BASE | {"resample"},
     "extractors": BASE | {"weights"},
     "watermarking": BASE,
@@ -70,7 +71,8 @@ MAY: dict[str, set[str] | None] = {
     "attribution": BASE | {"comparison", "subjects"},
     "exhibits": BASE
     | {"attribution", "fronts", "judged", "measurement", "metrics", "samples", "showing", "subjects", "thumbnails"},
-    "judged": BASE | {"detection", "leakage", "measurement", "metrics", "operating", "samples", "subjects"},
+    "judged": BASE
+    | {"detection", "leakage", "measurement", "metrics", "operating", "samples", "shortcuts", "subjects"},
     "operating": BASE | {"detection", "metrics"},
     "showing": BASE | {"attribution", "comparison", "subjects"},
     "board": BASE
@@ -105,8 +107,12 @@ MAY: dict[str, set[str] | None] = {
     "maps": BASE | {"cache", "measurement", "samples"},
     "judging": BASE
     | {"cache", "calibration", "detection", "hardware", "laundering", "maps", "measurement", "metrics", "records"}
-    | {"registry", "samples", "thumbnails"},
-    "stressing": BASE | {"hardware", "laundering", "measurement", "metrics", "resample", "samples"},
+    | {"registry", "samples", "shortcuts", "thumbnails"},
+    "attacking": BASE,
+    "stressing": BASE | {"attacking", "hardware", "laundering", "measurement", "metrics", "resample", "samples"},
+    "scorefiles": BASE
+    | {"attacking", "calibration", "detection", "hardware", "judging", "measurement", "metrics", "registry", "resample"}
+    | {"samples", "stressing"},
     "sourcing": BASE
     | {"cache", "calibration", "hardware", "measurement", "metrics", "publishing", "registry", "resample", "samples"},
     "matrices": BASE

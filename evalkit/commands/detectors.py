@@ -23,6 +23,7 @@ LISTED = 10
 @click.option("--set", "controls", metavar="KEY=VALUE", multiple=True, help="A control of the generator.")
 @click.option("--from", "start", metavar="DIR", help="Go on from this trained generator (fine-tuning).")
 @click.option("--with-detector", "critic", metavar="NAME", help="Train the generator against this detector too.")
+@click.option("--clean", is_flag=True, help="Let a detector learn from cleaned texts (see audit-data).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder.")
 @common
 def train(
@@ -34,6 +35,7 @@ def train(
     controls: tuple[str, ...],
     start: str | None,
     critic: str | None,
+    clean: bool,
     out: Path,
     **options: Any,
 ) -> None:
@@ -43,6 +45,7 @@ def train(
     with Run(options) as run:
         settings = {**controls_of(controls), **({"critic": critic} if critic else {})}
         given: dict[str, Any] = {"real": real, "fake": fake, "data": data, "start": start, "controls": settings}
+        given["clean"] = clean
         done = verbs.trained(kind, name, out=out, seed=run.settings.seed, bench=run.bench, **given)
     for words in done.warnings:
         click.echo(f"warning: {words}", err=True)
@@ -79,6 +82,7 @@ def train(
     metavar="DIR",
     help="Maps of the six most fake images of each detector, with a test of their faithfulness.",
 )
+@click.option("--clean", is_flag=True, help="Judge cleaned texts (see audit-data); needs --truth FILE.")
 @click.option(
     "--keep-calibration", "kept", type=click.Path(path_type=Path), metavar="FILE", help="Keep the calibration here."
 )
@@ -103,6 +107,7 @@ def detect(
     prevalence: float | None,
     flips: bool,
     explain: Path | None,
+    clean: bool,
     calibration: Path | None,
     outputs: tuple[Path, ...],
     **options: Any,
@@ -116,6 +121,7 @@ def detect(
     from ..judging.detecting import detect as judged
     from ..judging.study import sample_rows
     from ..records import dumps
+    from ..shortcuts.beside import shortcut_lines
     from ..tables import detection_table
 
     if fpr_in_expectation and confidence:
@@ -135,11 +141,14 @@ def detect(
             prevalence=prevalence,
             flips=flips,
             explain=explain,
+            clean=clean,
             outputs=outputs,
             bench=run.bench,
             command=shlex.join(["evalkit", *sys.argv[1:]]),
         )
     listed = {judge["name"]: sample_rows(judge, LISTED) for judge in found["detectors"]}
+    for line in () if as_json else shortcut_lines(found.get("shortcut")):
+        click.echo(line)
     click.echo(dumps(found) if as_json else detection_table(found, listed), nl=not as_json)
     if "inconclusive" in found:
         said = "; ".join(found["inconclusive"])

@@ -16,7 +16,7 @@ from ..options import Run, common
 
 if TYPE_CHECKING:
     from ..cache import Cache
-    from ..types import Detector, SampleSet, Study, Table
+    from ..types import Detector, Modality, SampleSet, Study, Table
 
 
 @click.command()
@@ -52,19 +52,19 @@ def leaks(
 
 @click.command()
 @click.argument("detectors", nargs=-1, required=True, metavar="DETECTOR...")
-@click.option("--real", metavar="SOURCE", required=True, help="Real images; the threshold is set on them, untouched.")
+@click.option("--real", metavar="SOURCE", required=True, help="Real samples; the threshold is set on them, untouched.")
 @click.option(
-    "--fake", "fakes", metavar="[NAME=]SOURCE", multiple=True, required=True, help="Generated images; repeatable."
+    "--fake", "fakes", metavar="[NAME=]SOURCE", multiple=True, required=True, help="Generated samples; repeatable."
 )
 @click.option(
     "--suite",
     "suites",
     metavar="SUITE",
     multiple=True,
-    help="laundering (default), sizes, subgroups, windows, attacks; repeat or separate by commas.",
+    help="laundering (images), text-attacks (texts), sizes, subgroups, windows, attacks; repeat or separate by commas.",
 )
 @click.option("--fpr", type=float, default=0.05, show_default=True, help="False positive rate of the clean threshold.")
-@click.option("--chains", metavar="A,B", help="Laundering chains (default: all).")
+@click.option("--chains", metavar="A,B", help="Laundering chains, or text attacks (default: all).")
 @click.option("--released", metavar="NAME=YYYY-MM-DD", multiple=True, help="When a fake set's generator came out.")
 @click.option("--n", type=int, help="At most so many samples a side, drawn by the seed.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the page, JSON, CSV and Markdown.")
@@ -86,7 +86,7 @@ def stress(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """What is left of fitted (folder) or published (name) detectors after re-encoding, shrinking and worse."""
+    """What is left of fitted (folder) or published (name) detectors after re-encoding, misspelling and worse."""
     from ..publishing import check_study_outputs, write_study
     from ..stressing.suites import stress as stressed
 
@@ -94,11 +94,13 @@ def stress(
     dates = _dates(released)
     with Run(options) as run:
         n, cache = run.settings.n, run.bench.cache
+        judges = _loaded(detectors, run.bench.device)
+        kind = next(iter(judges.values())).modality
         study = stressed(
-            _loaded(detectors, run.bench.device),
-            _opened(real, cache),
-            _named(fakes, cache),
-            suites=_words(suites) or ("laundering",),
+            judges,
+            _opened(real, cache, modality=kind),
+            _named(fakes, cache, kind),
+            suites=_words(suites) or None,
             fpr=fpr,
             chains=_words((chains or "",)),
             released=dates,
@@ -115,21 +117,21 @@ def _words(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
 
 
-def _opened(source: str, cache: Cache, name: str | None = None) -> SampleSet:
+def _opened(source: str, cache: Cache, name: str | None = None, modality: Modality = "image") -> SampleSet:
     from ..cache import FileDigests
     from ..samples import open_samples
 
-    return open_samples(source, digests=FileDigests(cache.root), name=name, modality="image")
+    return open_samples(source, digests=FileDigests(cache.root), name=name, modality=modality)
 
 
-def _named(given: Sequence[str], cache: Cache) -> dict[str, SampleSet]:
+def _named(given: Sequence[str], cache: Cache, modality: Modality = "image") -> dict[str, SampleSet]:
     """Sets by the names given as NAME=SOURCE, else by their own."""
     found: dict[str, SampleSet] = {}
     for text in given:
         name, equals, source = text.partition("=")
         # A path may hold a sign of equality itself.
         named = bool(equals and name and source) and not Path(text).exists()
-        samples = _opened(source, cache, name) if named else _opened(text, cache)
+        samples = _opened(source if named else text, cache, name if named else None, modality)
         if samples.name in found:
             raise BadSetting(f"two fake sets are called {samples.name!r}; give them names: --fake NAME={text}")
         found[samples.name] = samples
@@ -163,6 +165,7 @@ def _loaded(given: Sequence[str], device: str) -> dict[str, Detector]:
 
 
 def _print(study: Study, as_json: bool) -> None:
+    """A study on stdout: one JSON document, or its sentences and tables."""
     from .. import registry
     from ..types import Table
 

@@ -15,6 +15,7 @@ BUILTIN: dict[str, str] = {
     "prose_lm": "evalkit.extractors.prose_lm:ProseLM",
     "prose_states": "evalkit.extractors.prose_states:ProseStates",
     "char_ngrams": "evalkit.extractors.char_ngrams:CharNgrams",
+    "hf_classifier": "evalkit.extractors.hf_classifier:HubClassifier",
     "hf_lm": "evalkit.extractors.causal.hub:HubLM",
     "llama2c": "evalkit.extractors.causal.llama2c:Llama2c",
     "lm_pair": "evalkit.extractors.causal.pair:PairLM",

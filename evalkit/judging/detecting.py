@@ -22,6 +22,7 @@ from ..maps.deleting import explain as explained
 from ..maps.deleting import over_all
 from ..measurement import Bench, measure
 from ..records import dumps, write_text
+from ..shortcuts.beside import cleaned_samples, shortcut_of
 from ..thumbnails import thumbnail
 from ..types import Detector, Picture, SampleSet
 from .appearance import Appearance
@@ -52,7 +53,9 @@ def detect(
     method: str | None = None,
     prevalence: float | None = None,
     flips: bool = False,
+    least_characters: int | None = None,
     explain: Path | None = None,
+    clean: bool = False,
     outputs: Sequence[Path] = (),
     bench: Bench | None = None,
     command: str = "",
@@ -63,7 +66,9 @@ def detect(
     calibrate, fake: real and fake samples of the user's that set the threshold for an FPR of `fpr` (default 0.01) with
     `confidence` (default 0.95; 0: on average), and the map to probabilities; calibration: a file that keep_calibration
     wrote, instead. prevalence: the share of fakes expected. flips: judge four mild re-encodings too.
+    least_characters: texts with fewer are uncertain, in place of what each detector of texts asks for; 0: none is.
     explain: a folder for maps of the six images that each detector finds most fake, each with its deletion test.
+    clean: judge texts cleaned as `evalkit audit-data` does, which needs the truth of both sides.
     Where over 1 % of SOURCE, calibrate or fake is unreadable the document says so under `inconclusive` and in warnings.
     Raises UsageError when something given cannot be read or used, Inconclusive when the calibration reals are too few
     for the FPR, BadRows when a detector gives every sample the same score; unreadable samples are listed.
@@ -79,6 +84,9 @@ def detect(
     samples = opened(source, judges[0], bench)
     warnings: list[str] = []
     inputs = Inputs(warnings)
+    if clean:
+        samples, left = cleaned_samples(samples, [None] * len(samples) if truth is None else labels_of(truth, samples))
+        warnings.append(left)
     try:
         if calibration is not None:
             found = kept(calibration, judges, given)
@@ -89,13 +97,19 @@ def detect(
     if keep_calibration is not None:
         keep(found, keep_calibration)
     looks = Appearance(samples.modality)
-    side = measure(samples, [looks] if found else [], bench)
+    if least_characters is not None and (samples.modality != "text" or least_characters < 0):
+        raise BadSetting(f"least_characters = {least_characters}; expected a whole number from 0 on, for texts")
+    # How long a text is counts for its verdict with and without a calibration.
+    looked = bool(found) or samples.modality == "text"
+    side = measure(samples, [looks] if looked else [], bench)
     inputs.count("SOURCE", samples.name, len(side.excluded), len(samples))
     labels = None if truth is None else labels_of(truth, side.samples)
     known = 0 if labels is None else sum(label is not None for label in labels)
     if labels is not None and known < len(labels):
         warnings.append(f"the truth is known of {known} of {len(labels)} samples; the numbers are of those")
-    work = Work(side, side.features[looks.name] if found else None, labels, flips, bench, warnings)
+    seen = side.features[looks.name] if looked else None
+    shortcut = None if labels is None else shortcut_of(side.samples, labels)
+    work = Work(side, seen, labels, flips, bench, warnings, least_characters)
     names = _names(judges)
     every = [
         work.judge(judge, name, found[i] if found else None)
@@ -113,6 +127,7 @@ def detect(
             "n": len(side.samples),
             "digest": samples.digest,
         },
+        **({} if shortcut is None else {"shortcut": shortcut}),
         "detectors": [entry for entry, _ in every],
         **(_together(names, [judgements for _, judgements in every], side.samples) if len(judges) > 1 else {}),
         "excluded": [{"id": e.id, "reason": e.reason} for e in side.excluded],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..maps.pictures import as_picture
+from ..shortcuts.beside import shortcut_lines
 from ..types import Curves, Excluded, Exhibit, Grid, Line, Picture, Study, Table
 
 LISTED = 100
@@ -53,7 +54,9 @@ def study_of(
 
 
 def findings(document: Mapping[str, Any]) -> Iterator[str]:
-    """One or two sentences a detector, and one on all of them together."""
+    """What trivial rules tell, one or two sentences a detector, and one on all of them together."""
+    for line in shortcut_lines(document.get("shortcut")):
+        yield f"{line[:1].upper()}{line[1:]}."
     for judge in document["detectors"]:
         yield f"{judge['name']}: {_counted(judge['verdicts'])}."
         if judge["reasons"]:

@@ -103,7 +103,8 @@ def _constant(seen: Seen) -> Reason | None:
 def _too_small(seen: Seen) -> Reason | None:
     if seen.size is None or seen.least_size is None or seen.size >= seen.least_size:
         return None
-    return Reason("too_small", f"{seen.size} {seen.unit}; {seen.least_of} {seen.least_size}")
+    kind = "too_short" if seen.unit == "characters" else "too_small"
+    return Reason(kind, f"{seen.size} {seen.unit}; {seen.least_of} {seen.least_size}")
 
 
 def _novel(seen: Seen) -> Reason | None:

@@ -14,13 +14,11 @@ from typing import NamedTuple
 
 import torch
 
-from ..errors import ModalityMismatch, TooFewSamples
+from ..errors import TooFewSamples
 from ..resample import jackknife
 from ..types import Estimate, Features, SampleSet, metric
 from ._guards import at_least_one
-
-Words = Sequence[str]
-Gram = tuple[str, ...]
+from ._words import Gram, Words, ngrams_of, texts_of
 
 
 @metric(on={"image": None, "text": None}, better="higher", unit="share", min_n=2)
@@ -29,7 +27,7 @@ def distinct(samples: SampleSet, *, n: int = 2) -> Estimate:
 
     Li et al. 2016, section 5.1. Falls with the number of texts too. Interval: leave-one-out jackknife over texts.
     """
-    return distinct_share(_texts(samples), n=n)
+    return distinct_share(texts_of(samples), n=n)
 
 
 @metric(on={"image": None, "text": None}, better="lower", unit="BLEU", min_n=3)
@@ -38,7 +36,7 @@ def self_bleu(samples: SampleSet, *, n: int = 4) -> Estimate:
 
     Zhu et al. 2018 (Texygen), section 3.3. Rises with the number of texts. Interval: leave-one-out jackknife.
     """
-    return mean_self_bleu(_texts(samples), n=n)
+    return mean_self_bleu(texts_of(samples), n=n)
 
 
 @metric(on={"image": None, "text": None}, better="higher", unit="share", min_n=2)
@@ -47,7 +45,7 @@ def novelty(train: Features, samples: SampleSet, *, n: int = 4) -> Estimate:
 
     McCoy et al. 2023, section 4. 0 is copying; noise scores 1. Interval: leave-one-out jackknife over generated texts.
     """
-    return novel_share(_texts(train.samples), _texts(samples), n=n)
+    return novel_share(texts_of(train.samples), texts_of(samples), n=n)
 
 
 def distinct_share(texts: Iterable[str], *, n: int = 2) -> Estimate:
@@ -55,7 +53,7 @@ def distinct_share(texts: Iterable[str], *, n: int = 2) -> Estimate:
 
     Raises TooFewSamples when fewer than two texts have n words, BadSetting when n < 1.
     """
-    grams = [Counter(_grams(text.split(), at_least_one("n", n))) for text in texts]
+    grams = [Counter(ngrams_of(text.split(), at_least_one("n", n))) for text in texts]
     _check(grams, n)
     holders = Counter(gram for counts in grams for gram in counts)
     own = torch.tensor([sum(1 for gram in counts if holders[gram] == 1) for counts in grams], dtype=torch.float64)
@@ -71,8 +69,8 @@ def novel_share(train_texts: Iterable[str], fake_texts: Iterable[str], *, n: int
     With its 95 % interval; the training texts are taken as given. Raises TooFewSamples when fewer than two generated
     texts have n words, BadSetting when n < 1.
     """
-    known = {gram for text in train_texts for gram in _grams(text.split(), at_least_one("n", n))}
-    grams = [_grams(text.split(), n) for text in fake_texts]
+    known = {gram for text in train_texts for gram in ngrams_of(text.split(), at_least_one("n", n))}
+    grams = [ngrams_of(text.split(), n) for text in fake_texts]
     _check(grams, n)
     new = torch.tensor([sum(1 for gram in own if gram not in known) for own in grams], dtype=torch.float64)
     sizes = torch.tensor([len(own) for own in grams], dtype=torch.float64)
@@ -102,6 +100,12 @@ def self_bleu_scores(texts: Sequence[Words], n: int = 4) -> list[float]:
     return [_score(own, own.matched) for own in _matches(texts, n, least=2)]
 
 
+def self_bleu_by_order(texts: Sequence[Words], n: int = 5) -> list[list[float]]:
+    """BLEU-1 to BLEU-n in [0, 1], [n][texts], in one pass; as `self_bleu_scores` for each order."""
+    matches = _matches(texts, n, least=2)
+    return [[_score(own._replace(total=own.total[:k]), own.matched[:k]) for own in matches] for k in range(1, n + 1)]
+
+
 class _Match(NamedTuple):
     """What a text has in common with the others, for n-grams of each order: matched of total, and its brevity penalty.
 
@@ -122,7 +126,7 @@ def _matches(texts: Sequence[Words], n: int, least: int) -> list[_Match]:
     lengths = sorted(map(len, texts))
     found = [_Match([0] * n, [0] * n, _brevity(len(words), lengths), {}) for words in texts]
     for order in range(n):
-        grams = [Counter(_grams(words, order + 1)) for words in texts]
+        grams = [Counter(ngrams_of(words, order + 1)) for words in texts]
         holders: dict[Gram, list[tuple[int, int]]] = {}
         for i, counts in enumerate(grams):
             for gram, count in counts.items():
@@ -157,20 +161,6 @@ def _brevity(length: int, lengths: Sequence[int]) -> float:
     return 1.0 if length > closest else math.exp(1 - closest / length)
 
 
-def _grams(words: Words, n: int) -> list[Gram]:
-    return list(zip(*(words[i:] for i in range(n)), strict=False))
-
-
 def _check(grams: Sequence[Iterable[Gram]], n: int) -> None:
     if len([own for own in grams if own]) < 2:
         raise TooFewSamples(f"fewer than two texts have {n} words; no {n}-grams to compare")
-
-
-def _texts(samples: SampleSet) -> list[str]:
-    texts = []
-    for sample in samples:
-        text = sample.load()
-        if not isinstance(text, str):
-            raise ModalityMismatch(f"{samples.name!r} holds {samples.modality} samples; word n-grams need text")
-        texts.append(text)
-    return texts

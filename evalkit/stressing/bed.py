@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from ..attacking import ATTACKS, TextAttack
 from ..errors import BadSetting, ModalityMismatch, NothingToEvaluate, TooFewSamples
 from ..laundering import CHAINS, Chain
 from ..measurement import Bench, measure
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 FEWEST = 20  # samples a side
 Scores = Mapping[str, float]  # P(fake) by sample id
+Link = Chain | TextAttack  # what images, what texts go through
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Bed:
     thresholds: Mapping[str, float]
     clean: Mapping[tuple[str, str], Scores]
     bench: Bench
-    chains: tuple[Chain, ...] = tuple(CHAINS.values())
+    chains: tuple[Link, ...] = tuple(CHAINS.values())
     released: Mapping[str, date] = field(default_factory=dict)
     seed: int = 0
     warnings: tuple[str, ...] = ()
@@ -60,11 +62,11 @@ class Bed:
         """The untouched scores of one detector: reals, and the fakes of these names together (all by default)."""
         return _pair({name: self.clean[label, name] for name in self.sets}, names)
 
-    def changed_pairs(self, label: str, chain: Chain) -> Changed:
+    def changed_pairs(self, label: str, chain: Link) -> Changed:
         """The same samples behind a chain, both sides, under one detector."""
         scores, gone = {}, []
         for name, samples in self.sets.items():
-            behind = transformed(samples, chain, chain.recipe, name=f"{samples.name} ({chain.name})", seed=self.seed)
+            behind = transformed(samples, chain, chain.recipe, seed=self.seed, modality=samples.modality)
             try:
                 scores[name], excluded = scored(self.detectors[label], behind, self.bench)
             except NothingToEvaluate as error:
@@ -128,24 +130,27 @@ def made_bed(
     *,
     fpr: float,
     bench: Bench,
-    chains: tuple[Chain, ...] = tuple(CHAINS.values()),
+    chains: tuple[Link, ...] = (),
     released: Mapping[str, date] | None = None,
     n: int | None = None,
     seed: int = 0,
 ) -> tuple[Bed, tuple[tuple[str, Excluded], ...]]:
     """The bed with clean scores and thresholds, and what could not be read; of each side at most n samples.
 
-    Raises BadSetting, ModalityMismatch for texts, BadSource for sets that share a sample, TooFewSamples where a side
-    has fewer than 20 samples or the reals are too few for a threshold at this fpr (1 / fpr are needed).
+    chains: all of the modality by default. Raises BadSetting, ModalityMismatch for two modalities, BadSource for sets
+    that share a sample, TooFewSamples where a side has fewer than 20 samples or the reals are too few for a threshold
+    at this fpr (1 / fpr are needed).
     """
     if not 0 < fpr < 1:
         raise BadSetting(f"fpr is {fpr}; it must lie between 0 and 1")
     given = {"": real, **fakes}
     if not fakes or not detectors:
         raise BadSetting("stress needs at least one detector and one fake set")
-    for samples in given.values():
-        if samples.modality != "image":
-            raise ModalityMismatch(f"{samples.name!r} holds {samples.modality}s; images are what can be laundered")
+    parts: list[SampleSet | Detector] = [*fakes.values(), *detectors.values()]
+    for one in parts:
+        if one.modality != real.modality:
+            told = f"{one.name!r} is of {one.modality}s, the reals {real.name!r} of {real.modality}s"
+            raise ModalityMismatch(f"{told}; give sets and detectors of one kind")
     sets = {name: _distinct(_drawn(samples, n, seed)) for name, samples in given.items()}
     clean: dict[tuple[str, str], Scores] = {}
     excluded: dict[tuple[str, str], tuple[str, Excluded]] = {}
@@ -163,21 +168,11 @@ def made_bed(
     }
     check_apart(read[""], {name: samples for name, samples in read.items() if name})
     thresholds = {label: threshold_at(list(clean[label, ""].values()), fpr) for label in detectors}
-    fakes_listed = {name: samples for name, samples in sets.items() if name}
+    listed = {name: samples for name, samples in sets.items() if name}
+    links = chains or tuple(CHAINS.values() if real.modality == "image" else ATTACKS.values())
     warnings = _knowing(detectors, given, sets, clean)
-    bed = Bed(
-        dict(detectors),
-        sets[""],
-        fakes_listed,
-        fpr,
-        thresholds,
-        clean,
-        bench,
-        chains,
-        dict(released or {}),
-        seed,
-        warnings,
-    )
+    dates = dict(released or {})
+    bed = Bed(dict(detectors), sets[""], listed, fpr, thresholds, clean, bench, links, dates, seed, warnings)
     return bed, tuple(excluded.values())
 
 

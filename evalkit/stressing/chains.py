@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UnreadableSample
-from ..laundering import Chain, shrunk
+from ..laundering import shrunk
 from ..types import Cell, Curves, Estimate, Exhibit, Line, Matrix, Sample, SampleSet, Table
-from .bed import Bed, Changed, Numbers, Part, numbers_against, numbers_of, plain_numbers, said
+from .bed import Bed, Changed, Link, Numbers, Part, numbers_against, numbers_of, plain_numbers, said
 
 FRACTIONS = (2, 4, 8)  # of the side, in the size sweep
 
@@ -30,10 +30,16 @@ def laundering(bed: Bed) -> Part:
         warnings += gone
         every[label], data[label] = found, _chain_data(found, alone)
         damages.append(_worst(label, found, bed.fpr))
-        tables.append(_chain_table(label, found, bed))
+        what = "laundering" if bed.real.modality == "image" else "text attacks"
+        tables.append(_chain_table(label, found, bed, what))
         if len(bed.fakes) > 1:
             tables.append(_chain_matrix(label, alone, bed))
     return Part(_sorted(damages), (_alarm_matrix(every, bed), *tables), data, tuple(warnings))
+
+
+def text_attacks(bed: Bed) -> Part:
+    """Every attack on both sides, read as a chain is: people misspell and change case too."""
+    return laundering(bed)
 
 
 def sizes(bed: Bed) -> Part:
@@ -80,7 +86,7 @@ def _curves(title: str, note: str, what: str, lines: Sequence[Line], level: str,
 
 
 def _behind(
-    bed: Bed, label: str, chains: Sequence[Chain]
+    bed: Bed, label: str, chains: Sequence[Link]
 ) -> tuple[Behind, dict[str, dict[str, Numbers]], tuple[str, ...]]:
     """One detector behind each chain: numbers of all fakes together, or why there are none; and of each fake alone."""
     found: Behind = {}

@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from ..attacking import attacks_of
 from ..errors import BadSetting, UnknownName
 from ..hardware import environment
-from ..laundering import CHAINS, chain_of
+from ..laundering import chain_of
 from ..measurement import Bench
 from ..types import Curves, Detector, Exhibit, Line, SampleSet, Study, Table
 from .attack_suite import attacks
-from .bed import Bed, Part, made_bed, numbers_of, plain, plain_numbers, proportion, said
-from .chains import laundering, sizes
+from .bed import Bed, Link, Part, made_bed, numbers_of, plain, plain_numbers, proportion, said
+from .chains import laundering, sizes, text_attacks
 
 SCHEMA = "evalkit.stress/1"
 ALPHA = 0.05
@@ -29,7 +30,7 @@ def stress(
     real: SampleSet,
     fakes: Mapping[str, SampleSet],
     *,
-    suites: Sequence[str] = ("laundering",),
+    suites: Sequence[str] | None = None,
     fpr: float = 0.05,
     chains: Sequence[str] = (),
     released: Mapping[str, date] | None = None,
@@ -40,22 +41,32 @@ def stress(
 ) -> Study:
     """What is left of fitted detectors (by label) under each suite, the threshold fixed on clean reals at `fpr`.
 
-    fakes: sets by name; released: their release dates, for windows. chains: names of `laundering.CHAINS`, all by
-    default. n: the most samples a side. command: what is put into the provenance. Raises UnknownName for a suite, chain
+    suites: laundering for images, text-attacks for texts by default. fakes: sets by name; released: their release
+    dates, for windows. chains: names of `laundering.CHAINS`, or of `attacking.ATTACKS`, all by default. n: the most
+    samples a side. command: what is put into the provenance. Raises UnknownName for a suite, chain
     or released name that does not exist, BadSetting, ModalityMismatch, TooFewSamples, BadSource for sets that share a
     sample.
     """
+    suites = DEFAULTS[real.modality] if suites is None else suites
+    if not suites:
+        raise BadSetting(f"no suite was chosen; expected some of {', '.join(SUITES)}")
     for suite in suites:
         if suite not in SUITES:
             raise UnknownName("suite", suite, SUITES)
+        if suite in ONLY and ONLY[suite] != real.modality:
+            also = [name for name in SUITES if ONLY.get(name, real.modality) == real.modality]
+            raise BadSetting(
+                f"the suite {suite} is for {ONLY[suite]}s, {real.name!r} holds {real.modality}s; expected some of"
+                f" {', '.join(also)}"
+            )
     for name in released or ():
         if name not in fakes:
             raise UnknownName("released fake set", name, fakes)
     if "windows" in suites and not released:
         raise BadSetting("the suite windows needs release dates; give --released NAME=YYYY-MM-DD for each fake set")
-    if not suites:
-        raise BadSetting(f"no suite was chosen; expected some of {', '.join(SUITES)}")
-    chosen = tuple(chain_of(name) for name in chains) or tuple(CHAINS.values())
+    chosen: tuple[Link, ...] = (
+        tuple(chain_of(name) for name in chains) if real.modality == "image" else attacks_of(chains)
+    )
     bench = bench or Bench()
     bed, excluded = made_bed(
         detectors, real, fakes, fpr=fpr, bench=bench, chains=chosen, released=released, n=n, seed=seed
@@ -199,8 +210,12 @@ Suite = Callable[[Bed], Part]
 
 SUITES: Mapping[str, Suite] = {
     "laundering": laundering,
+    "text-attacks": text_attacks,
     "sizes": sizes,
     "subgroups": subgroups,
     "windows": windows,
     "attacks": attacks,
 }
+# What a suite can only be run on, and which one is run where none is asked for.
+ONLY: Mapping[str, str] = {"laundering": "image", "sizes": "image", "attacks": "image", "text-attacks": "text"}
+DEFAULTS: Mapping[str, tuple[str, ...]] = {"image": ("laundering",), "text": ("text-attacks",)}

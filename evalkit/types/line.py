@@ -194,6 +194,17 @@ class Likely(Protocol):
 
 
 @runtime_checkable
+class Streaming(Protocol):
+    """A generator that hands out one text token by token, each as soon as it is drawn, so that each can be timed.
+
+    The pieces joined are the text of `sample(1, seed)` before anything is trimmed; a piece may be part of a character.
+    The token that ends the text is not handed out.
+    """
+
+    def stream(self, seed: int) -> Iterator[str]: ...
+
+
+@runtime_checkable
 class Given(Protocol):
     """A generator that makes one sample of each it is given: a translation, a caption, an image of a prompt.
 
@@ -269,6 +280,7 @@ class Timing:
     flops: floating-point operations of the networks for one sample, as torch counts them; None where it counts none.
     joules: energy of the calls that made `joules_for` samples; None where the machine reports none.
     parameters: numbers learnt from the training set. training_seconds: what learning them took, None when unknown.
+    tokens: of each text that was streamed, the seconds from the request to the arrival of each of its tokens.
     """
 
     seconds: tuple[float, ...]
@@ -280,3 +292,4 @@ class Timing:
     joules_for: int = 0
     parameters: int | None = None
     training_seconds: float | None = None
+    tokens: tuple[tuple[float, ...], ...] = ()

@@ -176,12 +176,13 @@ def _split_part(name: str) -> tuple[str, str]:
     stem, dot, part = name.rpartition(".")
     if not dot or not _is_instrument(stem) or name in registry.extractors.names():
         return name, ""
-    if ":" in name and stem.partition(":")[0] in registry.extractors:
-        try:
-            registry.extractors.get(name)()
-        except UsageError:
-            return stem, part
-        return name, ""
+    for door in (registry.extractors, registry.detectors):
+        if ":" in name and stem.partition(":")[0] in door:
+            try:
+                door.get(name)()
+            except UsageError:
+                return stem, part
+            return name, ""
     return stem, part
 
 

@@ -151,7 +151,9 @@ def test_attacked_humans_set_no_threshold_and_few_humans_void_the_pool() -> None
 
 # Files ----------------------------------------------------------------------------------------------------------------
 
-ROWS = [{"id": f"t{i}", "score": i / 10, "label": "human" if i < 4 else "machine", "domain": "x"} for i in range(8)]
+ROWS: list[dict[str, Any]] = [
+    {"id": f"t{i}", "score": i / 10, "label": "human" if i < 4 else "machine", "domain": "x"} for i in range(8)
+]
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -219,7 +221,7 @@ def test_bad_files_are_one_clear_line(
 
 
 def test_missing_scores_are_left_out_only_when_asked_and_said(tmp_path: Path) -> None:
-    rows = [*ROWS, {"id": "n", "score": None, "label": "machine", "domain": "x"}]
+    rows: list[dict[str, Any]] = [*ROWS, {"id": "n", "score": None, "label": "machine", "domain": "x"}]
     path = written(tmp_path / "a.jsonl", rows)
     study = replay([path], nan="exclude")
     assert study.data["runs"][0]["missing_left_out"] == 1 and study.data["runs"][0]["n"] == {"human": 4, "machine": 4}

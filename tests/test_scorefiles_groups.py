@@ -74,7 +74,7 @@ def test_machine_texts_are_left_out_and_the_exact_threshold_is_over_all_humans(t
         (BadSetting, "goes with --threshold", {"by": "native", "operator": ">="}),
     ):
         with pytest.raises(error, match=match):
-            subgroups([path], **given)  # type: ignore[arg-type]
+            subgroups([path], **given)
     with pytest.raises(BadSetting, match="who wrote it"):
         subgroups([essays(tmp_path)])
 
@@ -134,9 +134,9 @@ def test_raid_scores_texts_behind_every_attack_and_subgroups_judges_them(
     (judged,) = found["runs"]
     assert judged["n"] == {"human": 120, "machine": 120} and judged["missing_left_out"] == 3
     assert len(found["excluded"]) == 3 and {e["reason"] for e in found["excluded"]} == {"empty text"}
-    rows = {row["attack"]: row for row in judged["table"]["rows"]}
-    assert set(rows) == {"all", "none", "number", "homoglyph"} and rows["none"]["n"] == {"machine": 40, "human": 40}
-    assert rows["none"]["tpr_at_0.05"]["value"] == 1.0 and "too few humans" in rows["none"]["why"]
+    cells = {row["attack"]: row for row in judged["table"]["rows"]}
+    assert set(cells) == {"all", "none", "number", "homoglyph"} and cells["none"]["n"] == {"machine": 40, "human": 40}
+    assert cells["none"]["tpr_at_0.05"]["value"] == 1.0 and "too few humans" in cells["none"]["why"]
     assert run(["subgroups", "t.jsonl", "--with", "judge", "-q", "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)["detectors"][0]["groups"]
     assert [(g["group"], g["flagged"]["n"]) for g in groups] == [("a", 20), ("b", 20)]

@@ -9,7 +9,7 @@ import click
 
 from ..errors import ExitCode
 from ..options import Run, common
-from .stress import _print as show
+from .stress import print_study
 
 
 @click.command("audit-data")
@@ -62,7 +62,7 @@ def audit_data(
     write_study(study, outputs, out)
     if out_clean is not None:
         keep_clean(pairs, out_clean)
-    show(study, as_json)
+    print_study(study, as_json)
     if strict and study.data["over_limit"]:
         raise click.exceptions.Exit(int(ExitCode.FAILED_GATE))
     conclude(study)

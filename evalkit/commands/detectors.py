@@ -82,6 +82,9 @@ def train(
     metavar="DIR",
     help="Maps of the six most fake images of each detector, with a test of their faithfulness.",
 )
+@click.option(
+    "--least-characters", type=int, metavar="N", help="Texts with fewer are uncertain (default: each detector's own)."
+)
 @click.option("--clean", is_flag=True, help="Judge cleaned texts (see audit-data); needs --truth FILE.")
 @click.option(
     "--keep-calibration", "kept", type=click.Path(path_type=Path), metavar="FILE", help="Keep the calibration here."
@@ -107,6 +110,7 @@ def detect(
     prevalence: float | None,
     flips: bool,
     explain: Path | None,
+    least_characters: int | None,
     clean: bool,
     calibration: Path | None,
     outputs: tuple[Path, ...],
@@ -141,6 +145,7 @@ def detect(
             prevalence=prevalence,
             flips=flips,
             explain=explain,
+            least_characters=least_characters,
             clean=clean,
             outputs=outputs,
             bench=run.bench,

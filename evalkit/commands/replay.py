@@ -12,7 +12,7 @@ import click
 
 from ..errors import BadSetting
 from ..options import Run, common
-from .stress import _print as print_study
+from .stress import print_study
 
 Command = Callable[..., Any]
 

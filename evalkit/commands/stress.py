@@ -44,7 +44,7 @@ def leaks(
         seed = run.settings.seed
         study = audited(_opened(real, cache), list(named.values()), limit=limit, seed=seed)
     write_study(study, outputs)
-    _print(study, as_json)
+    print_study(study, as_json)
     if run.settings.strict and study.data["over_limit"]:
         raise click.exceptions.Exit(int(ExitCode.FAILED_GATE))
     conclude(study)
@@ -110,7 +110,7 @@ def stress(
             command=shlex.join(["evalkit", *sys.argv[1:]]),
         )
     write_study(study, outputs, out)
-    _print(study, as_json)
+    print_study(study, as_json)
 
 
 def _words(given: Sequence[str]) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def _loaded(given: Sequence[str], device: str) -> dict[str, Detector]:
     return found
 
 
-def _print(study: Study, as_json: bool) -> None:
+def print_study(study: Study, as_json: bool) -> None:
     """A study on stdout: one JSON document, or its sentences and tables."""
     from .. import registry
     from ..types import Table

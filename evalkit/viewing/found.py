@@ -26,7 +26,10 @@ KINDS = {
     "evalkit.gate": "gate",
     "evalkit.leaderboard": "report",
     **dict.fromkeys(
-        ("evalkit.human", "evalkit.matrix", "evalkit.stress", "evalkit.leakage", "evalkit.attribute", "evalkit.detect"),
+        (
+            *("evalkit.human", "evalkit.shortcuts", "evalkit.matrix", "evalkit.stress", "evalkit.leakage"),
+            *("evalkit.attribute", "evalkit.detect", "evalkit.replay", "evalkit.subgroups"),
+        ),
         "study",
     ),
 }

@@ -37,7 +37,7 @@ class Letters(CausalLM):
     def _open(self, place: str) -> Opened:
         own = TABLES[int(place)]
         encode: Callable[[str], list[int]] = lambda text: [ord(c) - 96 for c in text]  # noqa: E731
-        return Opened({"table": place}, encode, 0, "token 0", "letters", 64, lambda: Bigram(own), {})
+        return Opened({"table": place}, encode, 0, "token 0", "letters", 64, len(own), lambda: Bigram(own), {})
 
 
 class LettersPair(PairLM):

@@ -16,6 +16,7 @@ BUILTIN: dict[str, str] = {
     "prose_states": "evalkit.extractors.prose_states:ProseStates",
     "char_ngrams": "evalkit.extractors.char_ngrams:CharNgrams",
     "hf_classifier": "evalkit.extractors.hf_classifier:HubClassifier",
+    "hf_encoder": "evalkit.extractors.hf_encoder:HubEncoder",
     "hf_lm": "evalkit.extractors.causal.hub:HubLM",
     "llama2c": "evalkit.extractors.causal.llama2c:Llama2c",
     "lm_pair": "evalkit.extractors.causal.pair:PairLM",

@@ -29,7 +29,8 @@ def labels_of(truth: str, samples: SampleSet) -> list[str | None]:
         return [truth] * len(samples)
     path = Path(truth)
     if not path.is_file():
-        raise UsageError(f"--truth {truth!r}; expected real, fake, or a .csv file with columns id and label")
+        lacking = " (no such file)" if path.suffix else ""
+        raise UsageError(f"--truth {truth!r}{lacking}; expected real, fake, or a .csv file with columns id and label")
     try:
         rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
         wrong = next((row for row in rows if row["label"].strip().lower() not in LABELS), None)

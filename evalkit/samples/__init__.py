@@ -86,4 +86,6 @@ def _open_path(path: Path, modality: Modality | None, digests: FileDigests) -> S
 
 
 def _shown(source: Any) -> str:
-    return repr(str(source)) if isinstance(source, str | Path) else f"the given {type(source).__name__}"
+    if isinstance(source, str | Path):
+        return repr(str(source))
+    return repr(source.name) if isinstance(source, ListedSet) else f"the given {type(source).__name__}"

@@ -1,4 +1,7 @@
-"""Texts in one file: .txt (one a line), .jsonl (field `text`), .csv and .parquet (column `text`)."""
+"""Texts in one file: .txt (one a line), .jsonl (field `text`), .csv and .parquet (column `text`).
+
+A sample is called by the field `id` of its row where every row's is another; otherwise by its place, as in `line-3`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import BadSource, NothingToEvaluate, UnreadableSample
 from ..types import Sample
@@ -21,17 +25,27 @@ if TYPE_CHECKING:
 TEXT_FIELDS = ("text", "generated_text", "completion", "output", "content")
 GROUP_FIELDS = ("group", "label", "class", "source", "model")
 CONDITION_FIELDS = ("condition", "prompt")
+# A row's own name, where it has one, and the sample under its place in the file.
+Row: TypeAlias = tuple[str | None, Sample]
 
 
 def open_lines(path: Path) -> ListedSet:
     """The texts of a file by its suffix; BadSource when it cannot be parsed, NothingToEvaluate when it has none."""
     try:
-        samples = list(_READERS[path.suffix.lower()](path))
+        samples = _called(list(_READERS[path.suffix.lower()](path)))
     except OSError as error:
         raise BadSource(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     if not samples:
         raise NothingToEvaluate(f"{str(path)!r} holds no text")
     return ListedSet(path.stem, "text", tuple(samples), str(path))
+
+
+def _called(rows: list[tuple[str | None, Sample]]) -> list[Sample]:
+    """The samples under their own ids, under their places where two would be called the same."""
+    own = [sample.id if name is None else name for name, sample in rows]
+    if len(set(own)) < len(own):
+        return [sample for _, sample in rows]
+    return [replace(sample, id=name) for name, (_, sample) in zip(own, rows, strict=True)]
 
 
 def _sample(position: str, data: bytes, group: Any = None, condition: Any = None) -> Sample:
@@ -44,22 +58,22 @@ def _sample(position: str, data: bytes, group: Any = None, condition: Any = None
     )
 
 
-def _txt(path: Path) -> Iterable[Sample]:
+def _txt(path: Path) -> Iterable[Row]:
     # A blank line between others is listed (and excluded as empty); blank lines at the end are only the end.
     for number, line in enumerate(path.read_bytes().rstrip().splitlines(), 1):
-        yield _sample(f"line-{number}", line.strip())
+        yield None, _sample(f"line-{number}", line.strip())
 
 
-def _jsonl(path: Path) -> Iterable[Sample]:
+def _jsonl(path: Path) -> Iterable[Row]:
     for number, line in enumerate(path.read_bytes().rstrip().splitlines(), 1):
         try:
             row = json.loads(line)
         except ValueError:
-            yield _broken(f"line-{number}", line, "not valid JSON")
+            yield None, _broken(f"line-{number}", line, "not valid JSON")
             continue
         row = {"text": row} if isinstance(row, str) else row
         if not isinstance(row, dict):
-            yield _broken(f"line-{number}", line, "neither a JSON object nor a string")
+            yield None, _broken(f"line-{number}", line, "neither a JSON object nor a string")
             continue
         yield _from_row(f"line-{number}", row, path)
 
@@ -71,20 +85,22 @@ def _broken(position: str, data: bytes, reason: str) -> Sample:
     return Sample(position, hashlib.sha256(data).hexdigest(), load)
 
 
-def _from_row(position: str, row: Mapping[str, Any], path: Path) -> Sample:
+def _from_row(position: str, row: Mapping[str, Any], path: Path) -> Row:
     field = next((f for f in TEXT_FIELDS if f in row), None)
     if field is None:
         have = ", ".join(str(k) for k in list(row)[:8])
         raise BadSource(f"{path}: {position} has fields {have}; expected one of {', '.join(TEXT_FIELDS)}")
     group = next((row[f] for f in GROUP_FIELDS if row.get(f) is not None), None)
     condition = next((row[f] for f in CONDITION_FIELDS if row.get(f) is not None), None)
+    name = row.get("id")
+    own = str(name) if isinstance(name, str | int) and str(name) else None
     text = row[field]
     if not isinstance(text, str):
-        return _broken(position, repr(text).encode(), f"field {field!r} is {type(text).__name__}, expected text")
-    return _sample(position, text.encode("utf-8", "surrogatepass"), group, condition)
+        return own, _broken(position, repr(text).encode(), f"field {field!r} is {type(text).__name__}, expected text")
+    return own, _sample(position, text.encode("utf-8", "surrogatepass"), group, condition)
 
 
-def _csv(path: Path) -> Iterable[Sample]:
+def _csv(path: Path) -> Iterable[Row]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -97,7 +113,7 @@ def _csv(path: Path) -> Iterable[Sample]:
         raise BadSource(f"{path}: not a readable CSV file: {error}") from error
 
 
-def _parquet(path: Path) -> Iterable[Sample]:
+def _parquet(path: Path) -> Iterable[Row]:
     try:
         import pandas as pd
 
@@ -110,7 +126,7 @@ def _parquet(path: Path) -> Iterable[Sample]:
         yield _from_row(f"row-{number}", {str(k): v for k, v in row.items()}, path)
 
 
-_READERS: dict[str, Callable[[Path], Iterable[Sample]]] = {
+_READERS: dict[str, Callable[[Path], Iterable[Row]]] = {
     ".txt": _txt,
     ".jsonl": _jsonl,
     ".csv": _csv,

@@ -82,6 +82,12 @@ def slices(heads: Mapping[str, Sequence[str]]) -> Mapping[str, slice]:
     return MappingProxyType({name: slice(a, b) for name, a, b in zip(heads, starts, ends, strict=True)})
 
 
+def with_features(heads: Mapping[str, slice], width: int) -> Mapping[str, slice]:
+    """These heads and, behind them, `features`: a pooled state of `width` columns."""
+    end = max(columns.stop for columns in heads.values())
+    return MappingProxyType({**heads, "features": slice(end, end + width)})
+
+
 def named(rows: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """The columns [N] of rows [N, D] by name; ValueError when there are not as many as names."""
     return dict(zip(names, rows.unbind(1), strict=True))

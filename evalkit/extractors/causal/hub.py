@@ -56,25 +56,26 @@ class HubLM(CausalLM):
             others = ", ".join(sorted(p.name for p in folder.glob("*.bin")) or ["none"])
             raise BadSetting(f"{place} holds no .safetensors (other weight files: {others}); pickles are not read")
         only: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-        tokenizer = _made(library.AutoTokenizer.from_pretrained, folder, "tokenizer", only)
-        config = _made(library.AutoConfig.from_pretrained, folder, "configuration", only).get_text_config()
+        tokenizer = made(library.AutoTokenizer.from_pretrained, folder, "tokenizer", only)
+        config = made(library.AutoConfig.from_pretrained, folder, "configuration", only).get_text_config()
         check_vocabularies(place, len(tokenizer), int(config.vocab_size))
         prefix, says = _prefix(tokenizer)
 
         def load() -> HubNetwork:
             own = {**only, "use_safetensors": True}
-            model = _made(library.AutoModelForCausalLM.from_pretrained, folder, "model", own)
+            model = made(library.AutoModelForCausalLM.from_pretrained, folder, "model", own)
             return HubNetwork(model, context)
 
         context = _context(config, tokenizer)
         vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
         return Opened(
-            files=_digests(folder),
+            files=digests(folder),
             encode=_encoder(tokenizer),
             prefix=prefix,
             prefix_says=says,
             tokens=hashlib.sha256(vocabulary.encode()).hexdigest(),
             context=context,
+            width=_width(config),
             load=load,
             about={"network": f"{config.model_type} of transformers, {int(config.vocab_size)} tokens"},
         )
@@ -147,7 +148,8 @@ def check_vocabularies(place: str, tokenizer: int, model: int) -> None:
         )
 
 
-def _made(make: Callable[..., Any], folder: Path, part: str, only: Mapping[str, Any]) -> Any:
+def made(make: Callable[..., Any], folder: Path, part: str, only: Mapping[str, Any]) -> Any:
+    """What a loader of transformers makes of a folder; RunFailed, one line that names the part, when it fails."""
     try:
         return make(str(folder), **only)
     except Exception as error:  # The file system and every model class raise classes of their own.
@@ -160,7 +162,8 @@ def _line(error: Exception) -> str:
     return "".join(c if c.isprintable() else " " for c in first)[:200]
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 by name of the files that decide what a model of transformers computes."""
     paths = {path.name: path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
     return {name: digest_of_file(path) for name, path in sorted(paths.items())}
 
@@ -175,6 +178,11 @@ def _prefix(tokenizer: Any) -> tuple[int | None, str]:
 def _context(config: Any, tokenizer: Any) -> int:
     found = [getattr(config, key, None) for key in CONTEXT_KEYS] + [tokenizer.model_max_length]
     return next((int(c) for c in found if c is not None and 0 < int(c) < NO_LIMIT), DEFAULT_CONTEXT)
+
+
+def _width(config: Any) -> int:
+    # OPT narrows its last states to the width of its embedding.
+    return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
 
 def _encoder(tokenizer: Any) -> Callable[[str], Sequence[int]]:

@@ -1,7 +1,8 @@
 """A causal language model as an instrument: one row a text, of what its tokens cost and of how they were expected.
 
-Row = the columns of `columns.SINGLE_HEADS`. Each token of a text is predicted once, the first one from the prefix: the
-model's token for the beginning of a text, else the one for its end; with `prefix=none` the first token is context only.
+Row = the columns of `columns.SINGLE_HEADS`, then `features`, one state for the whole text (`pooling`). Each token of a
+text is predicted once, the first one from the prefix: the model's token for the beginning of a text, else the one for
+its end; with `prefix=none` the first token is context only.
 Nothing is added at the end. nats / bytes count the UTF-8 bytes of the text as it was given.
 
 A backend says how a place becomes a model: `_open` finds and checks its files, `Opened.load` reads the weights.
@@ -22,17 +23,19 @@ from torch import Tensor
 from ...errors import BadSetting, ModalityMismatch, RunFailed, UnreadableSample
 from .._network import plain_float32
 from ..identity import identity
-from .columns import SINGLE_HEADS, single_row, slices
-from .reading import Network, read
+from .columns import SINGLE_HEADS, single_row, slices, with_features
+from .pooling import Pool
+from .reading import Network, read, read_pooled
 from .settings import Settings, split
 from .streaming import TokenStatistics
+from .windows import Window
 
 if TYPE_CHECKING:
     from ...types import Media
 
 LONGEST = 1 << 20  # bytes
 # Of the columns and of how they are computed: part of every digest.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class Opened:
 
     encode: a text to token numbers, nothing added. prefix: the token before a text, None where there is none;
     prefix_says: which that is, in words. tokens: sha256 of the vocabulary, equal where token numbers mean the same.
+    width: of the last hidden state.
     """
 
     files: Mapping[str, str]
@@ -49,6 +53,7 @@ class Opened:
     prefix_says: str
     tokens: str
     context: int
+    width: int
     load: Callable[[], Network]
     about: Mapping[str, str]
 
@@ -104,7 +109,8 @@ class CausalLM:
 
     @property
     def heads(self) -> Mapping[str, slice]:
-        return slices(SINGLE_HEADS)
+        """Where each head lies in a row; `features` is as wide as the model, so its files are found for this."""
+        return with_features(slices(SINGLE_HEADS), self.opened.width)
 
     @property
     def about(self) -> Mapping[str, str]:
@@ -153,17 +159,23 @@ class CausalLM:
         return self._network
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Rows [B, 36] of a batch as `arrange` made it."""
+        """Rows [B, 36 + width of the model] of a batch as `arrange` made it."""
         texts = unpacked(batch)
-        found = self.token_statistics(texts)
+        pool = Pool(self.settings.pool, int(self.settings.prefix), self.context)
+        with plain_float32(texts[0].device):
+            found, features = read_pooled(self.network, [text[1:] for text in texts], self._windows(texts), pool)
+        if features.shape[1] != self.opened.width:
+            raise RunFailed(f"{self.name} has states of {features.shape[1]} numbers, its files say {self.opened.width}")
         rows = [single_row(series, int(text[0])) for series, text in zip(found, texts, strict=True)]
-        return torch.stack(rows)
+        return torch.cat([torch.stack(rows), features], 1)
 
     def token_statistics(self, prepared: Sequence[Tensor]) -> list[TokenStatistics]:
         """Statistics of each scored token of each prepared text, float32 [T] on the CPU, in the text's order."""
-        windows = [self.settings.windows(len(text) - 1, self.context) for text in prepared]
         with plain_float32(prepared[0].device):
-            return read(self.network, [text[1:] for text in prepared], windows)
+            return read(self.network, [text[1:] for text in prepared], self._windows(prepared))
+
+    def _windows(self, prepared: Sequence[Tensor]) -> list[list[Window]]:
+        return [self.settings.windows(len(text) - 1, self.context) for text in prepared]
 
 
 def checked_size(text: str) -> int:

@@ -51,6 +51,7 @@ class Llama2c(CausalLM):
             prefix_says=f"the token for the beginning of a text, number {BOS}",
             tokens=files["tokenizer"],
             context=shape.context,
+            width=shape.width,
             load=lambda: Llama(shape, read_weights(model, shape)),
             about={
                 "network": f"llama2.c checkpoint, {shape.layers} layers of {shape.width}, {shape.vocabulary} tokens"

@@ -71,7 +71,9 @@ class PairLM:
     @property
     def about(self) -> Mapping[str, str]:
         sides = zip(("observer", "performer"), self.models, strict=True)
-        return {f"{side}: {key}": says for side, model in sides for key, says in model.about.items()}
+        return {
+            f"{side}: {key}": says for side, model in sides for key, says in model.about.items() if key != "features"
+        }
 
     def fetch(self) -> None:
         """Have both models' files on this machine and checked; raises BadSetting or RunFailed, one line."""

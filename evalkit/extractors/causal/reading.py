@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .pooling import Pool
 from .streaming import Given, Head, PairStatistics, Projected, Scores, TokenStatistics, pair_statistics
 from .streaming import token_statistics as of_tokens
 from .windows import Window
@@ -50,16 +51,28 @@ class Network(Protocol):
 
 
 class _Place(NamedTuple):
-    """A window, the text it belongs to, and where its scored tokens go in the statistics of all texts."""
+    """A window, the text it belongs to, and where its scored tokens go in the statistics of all texts.
+
+    length: tokens that are read, one more than the window's where features need the text's last one.
+    """
 
     text: int
     window: Window
     at: int
+    length: int
+
+    @property
+    def begins(self) -> bool:
+        """Whether this is the first window of its text."""
+        return self.window.first == 1
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Windows of like length: tokens [B, S] and lengths [B]; of the scored positions row, column, target and place."""
+    """Windows of like length: tokens [B, S] and lengths [B]; of the scored positions row, column, target and place.
+
+    begun: the text whose first window a row is, -1 for later windows.
+    """
 
     tokens: Tensor
     lengths: Tensor
@@ -67,6 +80,27 @@ class _Batch:
     columns: Tensor
     targets: Tensor
     places: Tensor
+    begun: Sequence[int]
+
+
+class _States:
+    """Collects the pooled state [D] of each text from the batches that hold its first window."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._found: dict[int, Tensor] = {}
+
+    def take(self, batch: _Batch, states: Tensor) -> None:
+        """States [B, S, D] of a batch."""
+        lengths = batch.lengths.tolist()
+        for row, text in enumerate(batch.begun):
+            if text >= 0:
+                # A copy: a view would keep the states of the whole batch in memory.
+                self._found[text] = self._pool.of(states[row, : lengths[row]]).float().clone()
+
+    def rows(self) -> Tensor:
+        """float32 [N, D] on the CPU, in the order of the texts."""
+        return torch.stack([self._found[text] for text in range(len(self._found))]).cpu()
 
 
 def read(network: Network, texts: Sequence[Tensor], windows: Sequence[Sequence[Window]]) -> list[TokenStatistics]:
@@ -74,10 +108,31 @@ def read(network: Network, texts: Sequence[Tensor], windows: Sequence[Sequence[W
 
     `windows` are those of each text, and score at least one token of it.
     """
+    return _read(network, texts, windows, None, None)
+
+
+def read_pooled(
+    network: Network, texts: Sequence[Tensor], windows: Sequence[Sequence[Window]], pool: Pool
+) -> tuple[list[TokenStatistics], Tensor]:
+    """As `read`, and from the same forward a pooled state of each text, float32 [N, D] on the CPU.
+
+    A network without a head gives logits alone, so its first windows are read a second time for their states.
+    """
+    states = _States(pool)
+    return _read(network, texts, windows, pool, states), states.rows()
+
+
+def _read(
+    network: Network,
+    texts: Sequence[Tensor],
+    windows: Sequence[Sequence[Window]],
+    pool: Pool | None,
+    states: _States | None,
+) -> list[TokenStatistics]:
     counts = _counts(windows)
     found = torch.zeros(5, sum(counts))
-    for batch in _batches(texts, windows):
-        for scores, targets, places in _scored(network, batch, network.head is None):
+    for batch in _batches(texts, windows, pool):
+        for scores, targets, places in _scored(network, batch, network.head is None, states):
             found[:, places.cpu()] = torch.stack(list(of_tokens(scores, targets))).cpu()
     return [TokenStatistics(*part) for part in torch.split(found, counts, dim=1)]
 
@@ -101,7 +156,9 @@ def _counts(windows: Sequence[Sequence[Window]]) -> list[int]:
     return [sum(w.stop - w.first + 1 for w in own) for own in windows]
 
 
-def _batches(texts: Sequence[Tensor], windows: Sequence[Sequence[Window]]) -> Iterator[_Batch]:
+def _batches(
+    texts: Sequence[Tensor], windows: Sequence[Sequence[Window]], pool: Pool | None = None
+) -> Iterator[_Batch]:
     device = texts[0].device
     room = TOKENS.get(device.type, TOKENS_ELSEWHERE)
     starts = [0, *accumulate(_counts(windows))]
@@ -109,15 +166,17 @@ def _batches(texts: Sequence[Tensor], windows: Sequence[Sequence[Window]]) -> It
     for text, own in enumerate(windows):
         at = starts[text]
         for window in own:
-            places.append(_Place(text, window, at))
+            length = window.stop - window.start
+            if pool is not None and window.first == 1:
+                length = max(length, pool.reads(len(texts[text])))
+            places.append(_Place(text, window, at, length))
             at += window.stop - window.first + 1
     # Longest first: what is too much for the memory shows at once.
-    places.sort(key=lambda p: p.window.start - p.window.stop)
+    places.sort(key=lambda p: -p.length)
     taken: list[_Place] = []
     for place in places:
-        length = place.window.stop - place.window.start
-        longest = taken[0].window.stop - taken[0].window.start if taken else length
-        if taken and (length < SHORTEST * longest or (len(taken) + 1) * longest > room):
+        longest = taken[0].length if taken else place.length
+        if taken and (place.length < SHORTEST * longest or (len(taken) + 1) * longest > room):
             yield _batch(texts, taken)
             taken = []
         taken.append(place)
@@ -127,11 +186,11 @@ def _batches(texts: Sequence[Tensor], windows: Sequence[Sequence[Window]]) -> It
 
 def _batch(texts: Sequence[Tensor], places: Sequence[_Place]) -> _Batch:
     device = texts[0].device
-    lengths = [p.window.stop - p.window.start for p in places]
+    lengths = [p.length for p in places]
     tokens = torch.zeros(len(places), max(lengths), dtype=torch.int64, device=device)
     rows, columns, targets, where = [], [], [], []
-    for row, (text, (start, stop, first), at) in enumerate(places):
-        tokens[row, : stop - start] = texts[text][start:stop]
+    for row, (text, (start, stop, first), at, length) in enumerate(places):
+        tokens[row, :length] = texts[text][start : start + length]
         scored = stop - first + 1
         rows.append(torch.full((scored,), row))
         # s[t] is predicted where s[t - 1] was read.
@@ -145,21 +204,29 @@ def _batch(texts: Sequence[Tensor], places: Sequence[_Place]) -> _Batch:
         torch.cat(columns).to(device),
         torch.cat(targets),
         torch.cat(where),
+        [p.text if p.begins else -1 for p in places],
     )
 
 
-def _scored(network: Network, batch: _Batch, by_row: bool) -> Iterator[tuple[Scores, Tensor, Tensor]]:
+def _scored(
+    network: Network, batch: _Batch, by_row: bool, pooled: _States | None = None
+) -> Iterator[tuple[Scores, Tensor, Tensor]]:
     """The scored positions of a batch, some at a time: what their logits are made of, their targets and places.
 
-    by_row: one window after the other, as a network without a head must be read.
+    by_row: one window after the other, as a network without a head must be read. pooled: is given all states.
     """
     size = POSITIONS.get(batch.tokens.device.type, POSITIONS_ELSEWHERE)
     if by_row:
+        if pooled is not None and max(batch.begun) >= 0:
+            pooled.take(batch, network.states(batch.tokens, batch.lengths))
         for row in range(len(batch.tokens)):
             yield from _scored_of_row(network, batch, row, size)
         return
     assert network.head is not None
-    states = network.states(batch.tokens, batch.lengths)[batch.rows, batch.columns]
+    whole = network.states(batch.tokens, batch.lengths)
+    if pooled is not None:
+        pooled.take(batch, whole)
+    states = whole[batch.rows, batch.columns]
     parts = [torch.split(each, size) for each in (states, batch.targets, batch.places)]
     for part, targets, places in zip(*parts, strict=True):
         yield Projected(part, network.head), targets, places

@@ -35,7 +35,7 @@ def test_the_metric_example_is_a_metric_that_works() -> None:
 
 def test_every_command_and_option_it_shows_exists() -> None:
     shown = re.findall(
-        r"evalkit ([a-z]+)", "\n".join(blocks("bash")) + "".join(re.findall(r"\| `(evalkit.*?)` \|", README))
+        r"evalkit ([a-z-]+)", "\n".join(blocks("bash")) + "\n" + "\n".join(re.findall(r"\| `(evalkit.*?)` \|", README))
     )
     assert len(shown) > 8
     for name in shown:

@@ -149,6 +149,29 @@ def test_attacked_humans_set_no_threshold_and_few_humans_void_the_pool() -> None
     assert attacked.flagged[0] is not None and attacked.flagged[0].value == 1.0
 
 
+def test_pooled_numbers_are_of_texts_that_nobody_attacked(tmp_path: Path) -> None:
+    sides = ("human", "", 0), ("machine", "None", 10), ("human", "zw", 90), ("machine", "zw", -90)
+    rows: list[dict[str, Any]] = [
+        {"id": f"{side}{i}{attack}", "score": i + shift, "label": side, "attack": attack}
+        for side, attack, shift in sides
+        for i in range(20)
+    ]
+    clean = replay([written(tmp_path / "s.jsonl", rows[:40])]).data["runs"][0]
+    study = replay([written(tmp_path / "s.jsonl", rows)])
+    found = study.data["runs"][0]
+    assert {name: found[name] for name in ("n", "auroc", "average_precision", "eer", "rates")} == {
+        name: clean[name] for name in ("n", "auroc", "average_precision", "eer", "rates")
+    }
+    assert found["attacked_left_to_the_table"] == 40 and found["table"]["rows"][0]["n"]["machine"] == 40
+    assert "on 20 human and 20 machine texts that nobody attacked (40 under attack" in study.findings[0]
+    assert "over 20 machine texts that nobody attacked" in study.findings[1]
+    # The direction is chosen on the same texts, and a file of attacked texts alone says what it pools.
+    assert not replay([tmp_path / "s.jsonl"], higher="auto").data["runs"][0]["scores_negated"]
+    alone = replay([written(tmp_path / "a.jsonl", rows[40:])])
+    assert alone.data["runs"][0]["n"] == {"human": 20, "machine": 20}
+    assert any("take attacked texts too" in words for words in alone.warnings)
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 ROWS: list[dict[str, Any]] = [

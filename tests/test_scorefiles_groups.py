@@ -13,7 +13,9 @@ from scipy.stats import fisher_exact
 from evalkit.calibration import proportion
 from evalkit.cli import run
 from evalkit.errors import BadSetting, BadSource, TooFewSamples, UnknownName
+from evalkit.scorefiles import texts as judging
 from evalkit.scorefiles.groups import flags_of, newcombe
+from evalkit.scorefiles.replaying import raid
 from evalkit.scorefiles.subgrouping import subgroups
 from tests.conftest import failed
 from tests.data import shared
@@ -132,7 +134,8 @@ def test_raid_scores_texts_behind_every_attack_and_subgroups_judges_them(
     assert run(asked) == 0
     found = json.loads(capsys.readouterr().out)
     (judged,) = found["runs"]
-    assert judged["n"] == {"human": 120, "machine": 120} and judged["missing_left_out"] == 3
+    assert judged["n"] == {"human": 40, "machine": 40} and judged["attacked_left_to_the_table"] == 160
+    assert judged["missing_left_out"] == 3
     assert len(found["excluded"]) == 3 and {e["reason"] for e in found["excluded"]} == {"empty text"}
     cells = {row["attack"]: row for row in judged["table"]["rows"]}
     assert set(cells) == {"all", "none", "number", "homoglyph"} and cells["none"]["n"] == {"machine": 40, "human": 40}
@@ -142,6 +145,21 @@ def test_raid_scores_texts_behind_every_attack_and_subgroups_judges_them(
     assert [(g["group"], g["flagged"]["n"]) for g in groups] == [("a", 20), ("b", 20)]
     code, line = failed(capsys, ["raid", "t.jsonl", "--with", "judge", "--attacks", "homoglif", "-q"])
     assert code == 2 and "did you mean 'homoglyph'" in line
+
+
+def test_raid_asks_for_labels_before_anything_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "measure", lambda *_: pytest.fail("judged"))
+    monkeypatch.setattr(judging, "load_detector", lambda *_, **__: pytest.fail("loaded"))
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"id": str(i), "text": f"text {i}"}) + "\n" for i in range(40)))
+    with pytest.raises(BadSource, match="t: 40 of 40 rows have no label"):
+        raid(path, ["judge"], attacks=["all"])
+    with pytest.raises(TooFewSamples, match="40 human and 0 machine"):
+        raid(path, ["judge"], attacks=["all"], truth="real")
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text("".join(json.dumps({"id": str(i), "label": i % 2}) + "\n" for i in range(39)))
+    with pytest.raises(BadSource, match="1 of 40 rows have no label"):
+        raid(path, ["judge"], attacks=["all"], truth=str(truth))
 
 
 def test_mistakes_are_one_line_and_an_exit_code(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,6 +201,22 @@ def test_synthid_without_the_key_is_uniform(form):
     assert kstest(p, "uniform").pvalue > 0.01
 
 
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        SynthId(50, form="table"),
+        SynthId(50, form="hash"),
+        *(Kgw(50, seeding=seeding) for seeding in ("simple_1", "minhash", "selfhash", "skipgram")),
+        Exponential(50),
+    ],
+    ids=["table", "hash", "simple_1", "minhash", "selfhash", "skipgram", "exp"],
+)
+def test_a_text_without_a_whole_context_is_no_evidence(scheme):
+    for length in range(scheme.needed + 1):
+        found = scheme.test(list(range(length)))
+        assert (found.n, found.p, found.z, found.tokens) == (0, 1.0, 0.0, length)
+
+
 def test_synthid_scores_a_context_once():
     found = SynthId(64).test([1, 2, 3, 4, 5] * 20)
     assert found.n == 5 and found.tokens == 100

@@ -205,6 +205,18 @@ def test_a_short_text_is_left_out_with_the_reason_and_others_keep_their_evidence
         detector.prepare("漢字" * 50)
 
 
+@pytest.mark.parametrize("changes", [{"scheme": "synthid", "form": f, "keys": [1, 2]} for f in ("table", "hash")]
+    + [{"scheme": "exp"}, {"scheme": "kgw"}, {"scheme": "kgw_selfhash"}])  # fmt: skip
+def test_a_word_or_nothing_is_left_out_under_every_scheme(tmp_path, changes):
+    name = {"exp": "exp_watermark", "kgw_selfhash": "kgw"}.get(changes["scheme"], changes["scheme"])
+    detector = load_detector(f"{name}:{written(tmp_path, **changes)}")
+    assert watermark_test("", detector.key) == (0.0, 1.0, 0)
+    long = "how now, brown cow; the rain in Spain stays mainly in the plain"
+    found = measure(from_texts(["w", "wor", long]), [detector], Bench())
+    assert len(found.samples) == 1 and len(found.excluded) == 2
+    assert found.excluded[0].reason == "0 scored tokens of 1; a watermark verdict needs at least 16"
+
+
 # ---------------------------------------------------------------------------------------------- end to end
 
 

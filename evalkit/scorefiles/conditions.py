@@ -19,12 +19,10 @@ import numpy.typing as npt
 from ..calibration import Proportion, proportion
 from ..types import Estimate
 from .numbers import FPRS, Threshold, area, exact_threshold, plain
-from .recorded import HUMAN, MACHINE, Recorded
+from .recorded import HUMAN, MACHINE, Recorded, attack_of
 
 FIELDS = ("domain", "model", "decoding", "repetition_penalty", "attack")
 ALL = "all"
-# How a file may say that nobody attacked a text.
-UNTOUCHED = ("none", "", "no", "clean", "original")
 HUMAN_MODEL = "human"
 
 
@@ -81,7 +79,7 @@ def conditions(run: Recorded) -> Conditions:
     """
     n = len(run)
     domains = np.array(run.fields["domain"] if "domain" in run.fields else [ALL] * n, dtype=object)
-    attacks = np.array([_attack(word) for word in run.fields.get("attack", [""] * n)], dtype=object)
+    attacks = np.array([attack_of(word) for word in run.fields.get("attack", [""] * n)], dtype=object)
     human, machine = run.truth == HUMAN, run.truth == MACHINE
     untouched = human & (attacks == "none")
     names = sorted(set(domains[machine].tolist()) | set(domains[untouched].tolist()))
@@ -100,11 +98,6 @@ def conditions(run: Recorded) -> Conditions:
     fields = tuple(name for name in FIELDS if name in words and len(set(words[name][machine].tolist())) > 1)
     rows = _rows(run, fields, words, domains, untouched, flags)
     return Conditions(fields, thresholds, rows, _alarms(domains, attacks, human, flags))
-
-
-def _attack(word: str) -> str:
-    clean = word.strip()
-    return "none" if clean.lower() in UNTOUCHED else clean
 
 
 def _rows(

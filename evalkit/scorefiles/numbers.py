@@ -38,7 +38,8 @@ class Threshold:
 class Replayed:
     """One run's numbers. At each of `thresholds` the share of machine texts above it is in `caught`.
 
-    claimed: the recorded AUROC less the one found here, where the file records one.
+    claimed: the recorded AUROC less the one found here, where the file records one. apart: texts under attack that are
+    in none of these numbers.
     """
 
     run: Recorded
@@ -49,6 +50,7 @@ class Replayed:
     caught: tuple[Proportion | None, ...]
     constant: float | None
     claimed: float | None
+    apart: int = 0
 
 
 def exact_threshold(human: Array, fpr: float) -> Threshold:

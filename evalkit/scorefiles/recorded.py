@@ -17,6 +17,8 @@ Mask: TypeAlias = "npt.NDArray[np.bool_]"
 Higher = Literal["fake", "real", "auto"]
 NanPolicy = Literal["refuse", "exclude"]
 HUMAN, MACHINE, UNKNOWN = 0, 1, -1
+# How a file may say that nobody attacked a text.
+UNTOUCHED = ("none", "", "no", "clean", "original")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,24 @@ class Recorded:
         return replace(
             self, scores=self.scores[keep], truth=self.truth[keep], ids=[self.ids[i] for i in where], fields=kept
         )
+
+
+def attack_of(word: str) -> str:
+    """The attack that a word of the field `attack` names; "none" for every way to say that there was none."""
+    clean = word.strip()
+    return "none" if clean.lower() in UNTOUCHED else clean
+
+
+def unattacked(run: Recorded) -> Recorded:
+    """The texts that nobody attacked, without the file's own numbers where these are of more; the whole run where
+    fewer than two of a side are left.
+
+    A text and its attacked copies are not independent, and an attacked human sets no threshold.
+    """
+    keep = np.array([attack_of(word) == "none" for word in run.fields.get("attack", [""] * len(run))], dtype=np.bool_)
+    if keep.all() or min(int((keep & (run.truth == side)).sum()) for side in (HUMAN, MACHINE)) < 2:
+        return run
+    return replace(run.only(keep), claims={})
 
 
 def checked(run: Recorded, nan: NanPolicy = "refuse") -> Recorded:
@@ -115,7 +135,8 @@ def oriented(run: Recorded, higher: Higher) -> tuple[Recorded, str]:
     """
     if higher not in ("fake", "real", "auto"):
         raise BadSetting(f"--higher {higher!r}; expected fake, real or auto")
-    area = 0.5 if higher != "auto" else rank_area(run.human, run.machine)
+    plain = unattacked(run)
+    area = 0.5 if higher != "auto" else rank_area(plain.human, plain.machine)
     flip = higher == "real" or area < 0.5
     done = replace(run, scores=-run.scores, flipped=True) if flip else run
     if higher != "auto":

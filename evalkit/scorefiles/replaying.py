@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..attacking import attacks_of
@@ -11,9 +12,9 @@ from ..hardware import environment
 from ..measurement import Bench
 from ..types import Excluded, Exhibit, Study
 from .conditions import conditions, has_conditions, plain_conditions, plain_threshold
-from .joining import runs_from, told
+from .joining import runs_from
 from .numbers import FPRS, MOST_RESAMPLED, Replayed, plain, replayed, said
-from .recorded import Higher, NanPolicy, Recorded, both_sides, checked, oriented
+from .recorded import Higher, NanPolicy, Recorded, attack_of, both_sides, checked, oriented, unattacked
 from .shown import condition_findings, condition_tables, run_tables
 from .texts import scored_texts
 
@@ -65,8 +66,9 @@ def raid(
     """
     path = Path(source)
     chosen = attacks_of(attacks)
-    runs, excluded, digests = scored_texts(path, detectors, attacks=chosen, columns=columns, bench=bench, seed=seed)
-    runs = told(runs, truth)
+    runs, excluded, digests = scored_texts(
+        path, detectors, attacks=chosen, columns=columns, truth=truth, labelled=True, bench=bench, seed=seed
+    )
     device = {} if bench is None else {"device": bench.device}
     provenance = {"command": command, **digests, **{f"attack {a.name}": a.recipe for a in chosen}}
     provenance |= {"seed": str(seed), **_environment(), **device}
@@ -83,15 +85,15 @@ def _study(
     higher: Higher,
     nan: NanPolicy,
 ) -> Study:
-    found: list[Replayed] = []
-    said_so: list[str] = []
-    resample = sum(map(len, runs)) <= MOST_RESAMPLED
-    for run in runs:
-        ready, words = oriented(both_sides(checked(run, nan)), higher)
-        said_so += [words] if words else []
-        found.append(replayed(ready, resample=resample))
-    told_apart = [one for one in found if has_conditions(one.run)]
-    tables = {one.run.name: conditions(one.run) for one in told_apart}
+    directed = [oriented(both_sides(checked(run, nan)), higher) for run in runs]
+    ready, said_so = [run for run, _ in directed], [words for _, words in directed if words]
+    plain_runs = [unattacked(run) for run in ready]
+    resample = sum(map(len, plain_runs)) <= MOST_RESAMPLED
+    found = [
+        replace(replayed(one, resample=resample), apart=len(run) - len(one))
+        for run, one in zip(ready, plain_runs, strict=True)
+    ]
+    tables = {run.name: conditions(run) for run in ready if has_conditions(run)}
     exhibits: list[Exhibit] = [*run_tables(found, resample)]
     findings = [*_findings(found)]
     for name, table in tables.items():
@@ -119,6 +121,7 @@ def _findings(found: Sequence[Replayed]) -> list[str]:
                 for fpr, x, threshold in zip(FPRS, one.caught, one.thresholds, strict=True)
             )
             sizes = f"{len(one.run.human):,} human and {len(one.run.machine):,} machine texts"
+            sizes += f" that nobody attacked ({one.apart:,} under attack are told apart)" if one.apart else ""
             lines.append(f"{one.run.name}: AUROC {said(one.auroc)} on {sizes}; {rates}")
     else:
         areas = sorted(found, key=lambda one: one.auroc.value)
@@ -127,6 +130,7 @@ def _findings(found: Sequence[Replayed]) -> list[str]:
         lines.append(
             f"{len(found)} runs: AUROC from {low.auroc.value:.4f} ({low.run.name}) to {high.auroc.value:.4f}"
             f" ({high.run.name}), mean {mean:.4f}"
+            + ("; on texts that nobody attacked" if any(one.apart for one in found) else "")
         )
     if claimed:
         worst = max(abs(one.claimed or 0.0) for one in claimed)
@@ -149,6 +153,12 @@ def _warnings(found: Sequence[Replayed]) -> list[str]:
         " here flatters"
         for one in found
         if one.run.excluded
+    ]
+    lines += [
+        f"{one.run.name}: fewer than two texts of a side are unattacked, so the pooled numbers take attacked texts too;"
+        " copies of one text are not independent"
+        for one in found
+        if not one.apart and any(attack_of(word) != "none" for word in one.run.fields.get("attack", ()))
     ]
     below = [one for one in found if one.auroc.high < 0.5]
     if below:
@@ -177,6 +187,8 @@ def _plain(one: Replayed) -> dict[str, object]:
         "eer": plain(one.eer),
         "rates": rates,
     }
+    if one.apart:
+        told["attacked_left_to_the_table"] = one.apart
     if one.constant is not None:
         told["constant_score"] = one.constant
     if one.claimed is not None:

@@ -29,6 +29,8 @@ def run_tables(found: Sequence[Replayed], resampled: bool) -> Iterator[Table]:
         f"95 % intervals: AUROC DeLong, AP and EER {boot}, TPR Clopper-Pearson at a threshold that is held fixed."
         " Machine texts are the positives; chance is their share for AP."
     )
+    if any(one.apart for one in found):
+        note += " Texts that nobody attacked; those under attack are in the tables of conditions."
     yield Table("Recorded runs", note, header, tuple(rows))
     lines = [
         (one.run.name, f"{t.fpr:.0%}", "–" if t.score is None else _recorded(one, t.score), said(t.realised, t.why))
@@ -48,24 +50,28 @@ def _recorded(one: Replayed, score: float) -> str:
 
 
 def condition_findings(name: str, found: Conditions) -> list[str]:
-    """The pooled row, and the condition of one field that the detector catches least of."""
-    (whole,) = pick(found)
+    """The pooled row, and the condition of one field that the detector catches least of: of texts nobody attacked,
+    where there are any, but for the attacks themselves.
+    """
+    untouched = {"attack": "none"} if "none" in _attacks(found) else {}
+    (whole,) = pick(found, **untouched)
     pooled = "; ".join(f"TPR at {fpr:.0%} FPR {said(x, whole.why)}" for fpr, x in zip(FPRS, whole.caught, strict=True))
-    lines = [f"{name}, one threshold a domain: {pooled} over {whole.n:,} machine texts"]
+    lines = [f"{name}, one threshold a domain: {pooled} over {whole.n:,} machine texts{_plainly(bool(untouched))}"]
     for field in found.fields:
-        at = found.fields.index(field)
-        rows = [r for r in found.rows if r.where[at] != ALL and all(w == ALL for w in _others(r, at)) and r.caught[0]]
+        at, others = found.fields.index(field), untouched if field != "attack" else {}
+        rows = [r for w in _levels(found, field) if w != ALL for r in pick(found, **{**others, field: w})]
+        rows = [r for r in rows if r.caught[0]]
         if len(rows) > 1:
             least = min(rows, key=lambda r: r.caught[0].value if r.caught[0] else 1.0)
             lines.append(
                 f"{name}: least caught by {field.replace('_', ' ')}: {least.where[at]}, TPR at {FPRS[0]:.0%} FPR"
-                f" {said(least.caught[0])} of {least.n:,}"
+                f" {said(least.caught[0])} of {least.n:,}{_plainly(bool(others))}"
             )
     return lines
 
 
-def _others(row: Row, at: int) -> list[str]:
-    return [word for i, word in enumerate(row.where) if i != at]
+def _plainly(untouched: bool) -> str:
+    return " that nobody attacked" if untouched else ""
 
 
 def condition_tables(name: str, found: Conditions) -> Iterator[Exhibit]:
@@ -137,6 +143,7 @@ def _every_row(name: str, found: Conditions) -> Table:
         for row in found.rows[:LISTED]
     )
     left = f" The first {LISTED:,} of {len(found.rows):,}; all are in the JSON." if len(found.rows) > LISTED else ""
+    left += " A row of all attacks has a text once for each attack on it." if "attack" in found.fields else ""
     note = (
         "TPR at each text's domain's threshold (Clopper-Pearson); AUROC against the untouched humans of the domain,"
         f" of all domains where they are pooled (DeLong).{left}"

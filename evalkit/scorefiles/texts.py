@@ -17,8 +17,9 @@ from ..samples import ListedSet
 from ..samples._transformed import transformed
 from ..samples.arrays import from_texts
 from ..types import Detector, Excluded
+from .joining import told
 from .reading import fields_of, read_columns, roles_of, truth_of
-from .recorded import Array, Recorded
+from .recorded import Array, Recorded, attack_of, both_sides
 
 
 def scored_texts(
@@ -27,40 +28,47 @@ def scored_texts(
     *,
     attacks: Sequence[TextAttack] = (),
     columns: Mapping[str, str] | None = None,
+    truth: str | None = None,
+    labelled: bool = False,
     bench: Bench | None = None,
     seed: int = 0,
 ) -> tuple[list[Recorded], list[tuple[str, Excluded]], dict[str, str]]:
     """P(fake) of every text under every detector, a run each; with attacks, every text again behind each of them.
 
-    A run's field `attack` then names what was done ("none" first); human texts are attacked too. Also what could not
-    be read, and the digests for a provenance. Raises BadSource for a file without texts or with attacked ones where
-    attacks are asked for, ModalityMismatch for a detector of images.
+    truth: as `joining.told` reads it. labelled: refuse, before anything is judged, a file whose texts are not all known
+    to be human or machine, two of each at least. With attacks a run's field `attack` names what was done ("none"
+    first); human texts are attacked too. Also what could not be read, and the digests for a provenance. Raises
+    BadSource for a file without texts or with attacked ones where attacks are asked for, ModalityMismatch for a
+    detector of images.
     """
     bench = bench or Bench()
+    whole, texts = _texts(path, columns or {})
+    (whole,) = told([whole], truth)
+    if labelled:
+        both_sides(whole)
     judges = [load_detector(place, device=bench.device) for place in detectors]
     strange = next((judge for judge in judges if judge.modality != "text"), None)
     if strange is not None:
         raise ModalityMismatch(f"{strange.name} judges {strange.modality}s; {path} holds texts")
-    whole, texts = _texts(path, columns or {})
-    if attacks and any(word not in ("", "none") for word in whole.fields.get("attack", ())):
+    if attacks and any(attack_of(word) != "none" for word in whole.fields.get("attack", ())):
         raise BadSource(f"{path}: some texts are attacked already (column attack); leave --attacks out, or them")
     samples = from_texts(texts, path.stem, source=str(path))
-    labelled = replace(whole, fields={**whole.fields, "attack": ["none"] * len(whole)}) if attacks else whole
+    clean = replace(whole, fields={**whole.fields, "attack": ["none"] * len(whole)}) if attacks else whole
     runs, excluded = [], []
     for judge in judges:
         scores, gone = _scores(judge, samples, bench)
-        parts = [replace(labelled, name=judge.name, scores=scores)]
+        parts = [replace(clean, name=judge.name, scores=scores)]
         excluded += [(judge.name, out) for out in gone]
         for attack in attacks:
             behind = transformed(samples, attack, attack.recipe, seed=seed, modality="text")
             scores, gone = _scores(judge, behind, bench)
             excluded += [(f"{judge.name}, {attack.name}", out) for out in gone]
-            fields = {**labelled.fields, "attack": [attack.name] * len(whole)}
+            fields = {**clean.fields, "attack": [attack.name] * len(whole)}
             ids = [f"{name}/{attack.name}" for name in whole.ids]
-            parts.append(replace(labelled, name=judge.name, scores=scores, fields=fields, ids=ids))
+            parts.append(replace(clean, name=judge.name, scores=scores, fields=fields, ids=ids))
         runs.append(_joined(parts))
-    told = {f"detector {judge.name}": f"{judge.digest}; trained on {judge.trained_on or 'unknown'}" for judge in judges}
-    return runs, excluded, {"texts": f"{path.name}, n = {len(texts)}, {samples.digest}", **told}
+    digests = {f"detector {j.name}": f"{j.digest}; trained on {j.trained_on or 'unknown'}" for j in judges}
+    return runs, excluded, {"texts": f"{path.name}, n = {len(texts)}, {samples.digest}", **digests}
 
 
 def _texts(path: Path, named: Mapping[str, str]) -> tuple[Recorded, list[str]]:

@@ -121,7 +121,8 @@ class SynthId:
             if context not in seen:
                 seen.add(context)
                 ngrams.append([*context, tokens[i]])
-        return self.coins(torch.tensor(ngrams).reshape(-1, self.ngram))
+        # Without the type, no n-grams at all would be floats.
+        return self.coins(torch.tensor(ngrams, dtype=torch.int64).reshape(-1, self.ngram))
 
     def test(self, tokens: list[int]) -> Evidence:
         """The (weighted) mean g-value, its z-score and exact p-value under the null of the key's form."""

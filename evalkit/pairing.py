@@ -52,7 +52,7 @@ def _parts(moved: Tensor) -> tuple[int, ...]:
     largest = float(moved.abs().max()) if len(moved) else 0.0
     if not largest > 0:
         return (0,) * len(moved)
-    return tuple(int(x) for x in (moved * (THOUSANDTHS / largest)).round().tolist())
+    return tuple(int(x) for x in (moved / largest * THOUSANDTHS).round().tolist())
 
 
 def correlation(a: Mapping[str, Moves], b: Mapping[str, Moves]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from evalkit import registry
+from evalkit.errors import BadSetting, DoesNotApply
 from evalkit.estimating import estimated
 from evalkit.planning import Task
 from evalkit.samples import ListedSet
@@ -44,7 +46,7 @@ CASES = [(name, case) for name in names() for case in ({}, *OTHERWISE.get(name, 
 def rows_for(made, side: str, wide: bool) -> torch.Tensor:
     g = torch.Generator().manual_seed(SIDES.index(side))
     n = N[side]
-    if made.reads == "p_fake":
+    if made.reads in ("p_fake", "p_toxic"):
         return torch.rand(n, 1, generator=g)
     if made.reads == "likelihood":
         return torch.randint(1, 50, (n, 3), generator=g).float()
@@ -59,7 +61,12 @@ def labelled(n: int) -> ListedSet:
 def told(value) -> dict[str, Estimate | float]:
     """Every part of a metric's answer, those made on demand too."""
     parts = value if isinstance(value, dict) or hasattr(value, "items") else {"": value}
-    return {part: found() if callable(found) else found for part, found in parts.items()}
+    answers = {}
+    for part, found in parts.items():
+        # A part that asks for another instrument, or for prompts, says so whatever the device.
+        with suppress(BadSetting, DoesNotApply):
+            answers[part] = found() if callable(found) else found
+    return answers
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{n}-{'-'.join(map(str, c)) or 'default'}" for n, c in CASES])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from evalkit import registry
 from evalkit.metrics import BUILTIN
 from evalkit.metrics.alignment import clip_score_estimate
 from evalkit.metrics.clipped import clipped_estimates
@@ -37,7 +38,8 @@ from evalkit.metrics.two_sample import two_sample_test
 from evalkit.metrics.vendi import vendi_estimate
 from evalkit.pairing import correlation, kept
 from evalkit.resample import bootstrap, group_jackknife, moves_of_mean
-from evalkit.types import Estimate
+from evalkit.samples import open_samples, select
+from evalkit.types import Estimate, Features
 
 N = 160
 G = torch.Generator().manual_seed(0)
@@ -132,11 +134,36 @@ def test_the_squares_add_up_to_the_variance_behind_the_interval(name: str) -> No
         assert is_centred or side == "draws" or name == "kid, few subsets"
 
 
+OF_TEXTS = ("copied", "longest_copy", "mauve", "frontier_integral", "ngram_diversity", "novelty_curve", "repetition",
+            "seq_rep", "unrepeated")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
+def test_numbers_of_texts_say_how_far_each_text_moves_them(name: str) -> None:
+    made = registry.metrics.get(name)
+    prose = open_samples("embedded:prose/heldout")
+    texts = {side: select(prose, range(40 * i, 40 * i + 40)) for i, side in enumerate(("real", "fake", "train"))}
+    g = torch.Generator().manual_seed(0)
+    sides: dict[str, object] = {
+        side: Features(torch.randn(40, 6, generator=g), "toy", samples) for side, samples in texts.items()
+    }
+    sides["samples"] = texts["fake"]
+    found = made(*(sides[word] for word in made.asks))
+    parts = found if isinstance(found, Mapping) else {"": found}
+    told = {part: e for part, e in parts.items() if isinstance(e, Estimate) and e.method != "counted"}
+    assert told
+    for part, estimate in told.items():
+        assert estimate.moves is not None and all(len(m) == 40 for m in estimate.moves.values()), part
+
+
 def test_every_number_with_an_error_bar_of_samples_is_among_them() -> None:
     """Calls are not samples; a permutation test, and steps along a path, share no sample by name."""
     others = {"throughput", "latency", "energy", "flops", "memorization_p", "ppl"}
+    others |= {"ttft", "tpot", "inter_token_latency", "tokens_per_second"}
     same = {"sfid": "fid", "bits_per_dim": "bits_per_byte"}
-    elsewhere = {"agreement", "ms_ssim_diversity"}  # below: they read labels and images
+    elsewhere = {"agreement", "ms_ssim_diversity", *OF_TEXTS}  # below: they read labels, images and texts
+    elsewhere |= {"bleu", "chrf", "rouge", "extraction", "group_bias", "toxicity"}  # means of terms, in their own tests
+    elsewhere |= {"compression_ratio", "zipf"}  # bare numbers: groups of texts are left out in turn
     known = {name.split(",")[0].split(".")[0] for name in ESTIMATES}
     assert {same.get(name, name) for name in {*BUILTIN} - others - elsewhere} <= known
     assert not others & known

@@ -51,6 +51,7 @@ class Opened(NamedTuple):
 class HubClassifier:
     """Probability that a text is toxic under a transformers text classifier: `hf_classifier:FOLDER`."""
 
+    name = "hf_classifier"
     modality: Literal["text"] = "text"
 
     def __init__(self, variant: str = "") -> None:

@@ -69,6 +69,7 @@ class Opened(NamedTuple):
 class HubEncoder:
     """Text embedding by an encoder of transformers: `hf_encoder:FOLDER` or `hf_encoder:OWNER/NAME`."""
 
+    name = "hf_encoder"
     modality: Literal["text"] = "text"
 
     def __init__(self, variant: str = "") -> None:

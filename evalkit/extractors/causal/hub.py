@@ -43,6 +43,7 @@ TRIAL, AGREEMENT = 8, 1e-4
 class HubLM(CausalLM):
     """Causal language model of transformers: `hf_lm:FOLDER` or `hf_lm:OWNER/NAME`; nats and per-token statistics."""
 
+    name = "hf_lm"
     kind = "hf_lm"
     place_says = "FOLDER or OWNER/NAME of the hub"
 

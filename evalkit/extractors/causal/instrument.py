@@ -61,6 +61,7 @@ class Opened:
 class CausalLM:
     """Base of the instruments: nats, tokens, bytes and per-token statistics of a text under a causal language model."""
 
+    name: str
     kind: ClassVar[str]
     place_says: ClassVar[str]
     modality: Literal["text"] = "text"

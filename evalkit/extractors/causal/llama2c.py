@@ -36,6 +36,7 @@ MOST = 1 << 20
 class Llama2c(CausalLM):
     """llama2.c checkpoint with its tokenizer: `llama2c:FOLDER`; nats and per-token statistics of texts."""
 
+    name = "llama2c"
     kind = "llama2c"
     place_says = "FOLDER, or MODEL.bin+TOKENIZER.bin"
 

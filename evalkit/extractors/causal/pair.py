@@ -42,6 +42,7 @@ KINDS: Mapping[str, type[CausalLM]] = MappingProxyType({"hf_lm": HubLM, "llama2c
 class PairLM:
     """Two causal language models that share a vocabulary: `lm_pair:hf_lm:OBSERVER+hf_lm:PERFORMER`."""
 
+    name = "lm_pair"
     modality: Literal["text"] = "text"
 
     def __init__(self, variant: str = "") -> None:

@@ -71,9 +71,6 @@ def fitted():
     return made
 
 
-# ---------------------------------------------------------------------------------------------- folds
-
-
 def training_set(real, fake):
     """(digest, group) of each sample of the two sides."""
     every = [*real, *fake]

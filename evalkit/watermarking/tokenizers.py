@@ -7,13 +7,14 @@ score (llama2.c's `tokenizer.bin`, LLaMA), and any folder of Hugging Face transf
 
 from __future__ import annotations
 
+import importlib
 import re
 import struct
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import BadSource
 
@@ -208,13 +209,13 @@ class HuggingFace:
     def __init__(self, folder: str) -> None:
         """Raises BadSource when the extra is missing or the folder holds no tokenizer."""
         try:
-            from transformers import AutoTokenizer
+            transformers: Any = importlib.import_module("transformers")
         except ImportError as error:
             raise BadSource(
                 "a Hugging Face tokenizer needs transformers: pip install 'evalkit[transformers]'"
             ) from error
         try:
-            found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise BadSource(f"{folder} holds no readable tokenizer ({str(error).splitlines()[0]})") from error
         self.size = len(found)

@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .audit import (
+    READABLE,
+    STATES,
+    Evidence,
+    Finding,
+    MediaFile,
+    Opened,
+    Opinion,
+    Ruling,
+    State,
+    Verdict,
+    Witness,
+)
 from .board import (
     AxisScale,
     Cell,
@@ -94,7 +107,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASKS",
+    "READABLE",
     "SHARED",
+    "STATES",
     "Arranging",
     "Attributor",
     "AxisScale",
@@ -112,10 +127,12 @@ __all__ = [
     "Difference",
     "Differentiable",
     "Estimate",
+    "Evidence",
     "Excluded",
     "Exhibit",
     "Extractor",
     "Features",
+    "Finding",
     "Floor",
     "GateReport",
     "Generator",
@@ -131,11 +148,14 @@ __all__ = [
     "Matrix",
     "Media",
     "MediaFacts",
+    "MediaFile",
     "Metric",
     "MetricResult",
     "Modality",
     "Moments",
     "Moves",
+    "Opened",
+    "Opinion",
     "Outcome",
     "Pair",
     "Pairs",
@@ -152,6 +172,7 @@ __all__ = [
     "Role",
     "Row",
     "Rule",
+    "Ruling",
     "RunRecord",
     "Sample",
     "SampleSet",
@@ -160,6 +181,7 @@ __all__ = [
     "Shown",
     "Standing",
     "Standpoint",
+    "State",
     "Streaming",
     "Study",
     "Subject",
@@ -168,5 +190,7 @@ __all__ = [
     "Tunable",
     "Unrounded",
     "Value",
+    "Verdict",
+    "Witness",
     "metric",
 ]

@@ -67,23 +67,42 @@ class CausalFamily(TokenFamily):
         return torch.tensor([END, *encode(self._bpe, sample.strip()), END])
 
     @torch.no_grad()
-    def likelihood(self, batch: Tensor) -> Tensor:
-        """float32 [B, 3] of (nats, tokens with the end, bytes in UTF-8) of texts as `prepare` made them, [B, S]."""
+    def likelihood(self, batch: Tensor, token_nats: Tensor | None = None) -> Tensor:
+        """float32 [B, 3] of (nats, tokens with the end, bytes in UTF-8) of texts as `prepare` made them, [B, S].
+
+        token_nats: what the tokens cost [B], where it is known already; no network runs then.
+        """
         batch = batch.cpu()
         nats, rows = escape_nats(batch), batch.tolist()
-        windows, owners = [], []
-        for row, ids in enumerate(rows):
-            cut = self._windows([[t for t in ids if t >= 0]])
-            windows += cut
-            owners += [row] * len(cut)
-        for i in range(0, len(windows), BATCH):
-            logits, targets = following(self._net, windows[i : i + BATCH], self._device)
-            each = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").sum(1)
-            nats.index_add_(0, torch.tensor(owners[i : i + BATCH]), each.double().cpu())
+        if token_nats is None:
+            found = [F.cross_entropy(logits, tokens, reduction="sum") for logits, tokens in self.next_tokens(batch)]
+            token_nats = torch.stack(found)
         lengths = [len(t.encode()) for t in self._bpe.tokens]
         sizes = [sum(lengths[t] if t >= 0 else -t for t in ids) for ids in rows]
         units = torch.full_like(nats, batch.shape[1] - 1)
-        return torch.stack([nats, units, torch.tensor(sizes).double()], 1).float()
+        return torch.stack([nats + token_nats.double().cpu(), units, torch.tensor(sizes).double()], 1).float()
+
+    @torch.no_grad()
+    def next_tokens(self, batch: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each text [S] its logits [T, V] and what came [T], the end included, escapes left out; on the device."""
+        windows: list[list[int]] = []
+        counts: list[int] = []
+        for ids in batch.cpu().tolist():
+            cut = self._windows([[t for t in ids if t >= 0]])
+            windows += cut
+            counts.append(len(cut))
+        pieces = self._each_window(windows)
+        for count in counts:
+            parts = [next(pieces) for _ in range(count)]
+            logits, tokens = (torch.cat(side) for side in zip(*parts, strict=True))
+            yield logits, tokens
+
+    def _each_window(self, windows: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each window [S + 1] its logits [S, V] and what follows [S], a batch of windows at a time."""
+        for i in range(0, len(windows), BATCH):
+            logits, targets = following(self._net, windows[i : i + BATCH], self._device)
+            for row, window in enumerate(windows[i : i + BATCH]):
+                yield logits[row, : len(window) - 1], targets[row, : len(window) - 1]
 
     def _draw(self, start: int, count: int, rng: torch.Generator) -> Batch:
         texts: list[list[int]] = [[] for _ in range(count)]

@@ -15,6 +15,7 @@ from evalkit.critic import DetectorCritic
 from evalkit.drawings import Generated, summary, write_samples
 from evalkit.entrants import is_generator, split_controls
 from evalkit.errors import BadSetting, DoesNotApply, ModalityMismatch, RunFailed, UsageError
+from evalkit.extractors.causal.columns import ZERO_SHOT, named
 from evalkit.generation import Unfinished, generate, generate_given, trained
 from evalkit.likelihoods import LikelihoodOf
 from evalkit.measurement import Bench, measure
@@ -111,6 +112,39 @@ def test_a_generator_with_likelihoods_is_an_instrument(name: str) -> None:
     assert LikelihoodOf(generator, "1").digest != instrument.digest
     with pytest.raises(UsageError, match="does not know how probable"):
         LikelihoodOf(fitted("gan"), "0")
+
+
+def test_a_language_model_of_ours_has_the_heads_of_any_causal_model() -> None:
+    """Against plain softmax over whole texts, one at a time; a character without a token is priced but not counted."""
+    generator = fitted("lm")
+    instrument = LikelihoodOf(generator, "0")
+    texts = ["A short text.", "Another one, with more words than context has room for. " * 12, "snow \N{SNOWMAN} man"]
+    rows = torch.stack([instrument(instrument.prepare(text)[None])[0] for text in texts]).double()
+    batch = torch.stack([instrument.prepare(texts[0])] * 3)
+    assert torch.allclose(instrument(batch).double(), rows[:1].expand(3, -1), rtol=1e-5, atol=1e-5)
+    for text, row in zip(texts, rows, strict=True):
+        ids = instrument.prepare(text)
+        likelihood = generator.likelihood(ids[None])[0].double()
+        assert torch.allclose(row[instrument.heads["likelihood"]], likelihood, rtol=1e-6)
+        known, context = [t for t in ids.tolist() if t >= 0], int(generator._settings["context"])
+        wanted = dict.fromkeys(("tokens", "log_p", "rank", "log_rank", "entropy", "variance"), 0.0)
+        for start in range(0, len(known) - 1, context):
+            window = torch.tensor(known[start : start + context + 1])
+            with torch.no_grad():
+                p = generator._net(window[None, :-1])[0][0].double().softmax(1)
+            own = p.gather(1, window[1:, None])
+            rank = 1 + (p > own).sum(1).double()
+            entropy = -(p * p.log()).sum(1)
+            wanted["tokens"] += len(own)
+            wanted["log_p"] += float(own.log().sum())
+            wanted["rank"] += float(rank.sum())
+            wanted["log_rank"] += float(rank.log().sum())
+            wanted["entropy"] += float(entropy.sum())
+            wanted["variance"] += float(((p * p.log() ** 2).sum(1) - entropy**2).sum())
+        found = named(row[None, instrument.heads["zero_shot"]], ZERO_SHOT)
+        for name, value in wanted.items():
+            assert float(found[name]) == pytest.approx(value, rel=1e-4, abs=1e-4), (text, name)
+    assert rows[2, 1] - rows[2, 3] == 1 and rows[2, 0] + rows[2, 4] > 20  # a snowman: 12 bits and three bytes
 
 
 def test_likelihood_numbers_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,44 +127,54 @@ def test_a_command_that_is_not_shared_is_left_to_the_first_process(monkeypatch):
     assert alone().share(5, 2) == (0, 5)
 
 
-def test_torchrun_of_two_and_three_processes_gives_the_bits_of_one(tmp_path):
+COMMAND = ["-m", "fid@random_conv,kid@random_conv", "--batch-size", "8", "--device", "cpu"]
+
+
+def launched(world: int, *command: str, **environment: str) -> str:
+    """What `evalkit COMMAND` prints when torchrun starts so many processes of it; one is plain Python."""
+    start = [] if world == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    done = subprocess.run(
+        [sys.executable, *start, "-m", "evalkit", *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def numbers_of(record: dict) -> tuple:
+    results = [(r["name"], r["value"], r["low"], r["high"], r["protocol"], r["n"]) for r in record["results"]]
+    return results, record["excluded"]
+
+
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_torchrun_gives_the_bits_of_one_process(tmp_path, world):
     real, fake = folder_of(tmp_path / "real", 181, 0), folder_of(tmp_path / "fake", 173, 1)
-    command = ["evalkit", "score", str(fake), "--real", str(real), "-m", "fid@random_conv,kid@random_conv"]
-    command += ["--batch-size", "8", "--device", "cpu", "--no-cache", "--json", "-q"]
-    found = []
-    for world in (1, 2, 3):
-        start = [sys.executable]
-        if world > 1:
-            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-        done = subprocess.run(
-            [*start, "-m", *command],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        record = json.loads(done.stdout)  # one document: only the first process speaks
-        found.append(
-            (
-                [(r["name"], r["value"], r["low"], r["high"], r["protocol"], r["n"]) for r in record["results"]],
-                record["excluded"],
-            )
-        )
-    assert found[0] == found[1] == found[2]
-    # The same with a cache that all share, first empty, then full; then one process reads what two have left. The
-    # generated set is there twice, so that the second of them is looked up while the first is just remembered.
+    command = ["score", str(fake), "--real", str(real), *COMMAND, "--no-cache", "--json", "-q"]
+    # One document on stdout: only the first process speaks.
+    one, several = (numbers_of(json.loads(launched(n, *command))) for n in (1, world))
+    assert several == one
+    assert [e["id"] for e in one[1]] == ["0007.png", "reference:0007.png"]
+    assert one[0][0][-1] == {"real": 180, "fake": 172}
+
+
+@pytest.mark.slow
+def test_torchrun_with_a_shared_cache_gives_the_bits_of_one_process(tmp_path):
+    """First empty, then full; then one process reads what two have left.
+
+    The generated set is there twice, so that the second of them is looked up while the first is just remembered.
+    """
+    real, fake = folder_of(tmp_path / "real", 181, 0), folder_of(tmp_path / "fake", 173, 1)
+    alone_found = json.loads(
+        launched(1, "score", str(fake), "--real", str(real), *COMMAND, "--no-cache", "--json", "-q")
+    )
     copy = shutil.copytree(fake, tmp_path / "copy")
-    shared = ["evalkit", "compare", str(copy), *command[2:-3], "--out", str(tmp_path / "report"), "-q"]
+    out = tmp_path / "report"
+    command = ["compare", str(fake), str(copy), "--real", str(real), *COMMAND, "--out", str(out), "-q"]
     for world in (2, 2, 1):
-        start = [sys.executable]
-        if world > 1:
-            start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "EVALKIT_CACHE": str(tmp_path / "cache")}
-        done = subprocess.run([*start, "-m", *shared], capture_output=True, text=True, timeout=300, env=environment)
-        assert done.returncode == 0, done.stderr[-2000:]
-        for record in (tmp_path / "report" / "records").iterdir():
-            results = json.loads(record.read_text())["results"]
-            assert [(r["name"], r["value"], r["low"], r["high"]) for r in results] == [f[:4] for f in found[0][0]]
-    assert [e["id"] for e in found[0][1]] == ["0007.png", "reference:0007.png"]
-    assert found[0][0][0][-1] == {"real": 180, "fake": 172}
+        launched(world, *command, EVALKIT_CACHE=str(tmp_path / "cache"))
+        for record in (out / "records").iterdir():
+            found = [r[:4] for r in numbers_of(json.loads(record.read_text()))[0]]
+            assert found == [r[:4] for r in numbers_of(alone_found)[0]]

@@ -51,7 +51,7 @@ MAY: dict[str, set[str] | None] = {
     "detection": BASE | {"cache", "hardware", "laundering", "measurement", "normalising", "registry", "samples"},
     "planning": BASE | {"registry"},
     "lessons": BASE | {"evaluation", "measurement", "samples"},
-    "likelihoods": BASE | {"cache", "measurement", "planning"},
+    "likelihoods": BASE | {"cache", "extractors", "measurement", "planning"},
     "paths": BASE | {"hardware", "measurement", "planning", "samples"},
     "estimating": BASE | {"hardware", "measurement", "planning", "resample", "samples"},
     "evaluation": BASE
@@ -118,9 +118,15 @@ MAY: dict[str, set[str] | None] = {
     "matrices": BASE
     | {"cache", "calibration", "detection", "hardware", "leakage", "measurement", "metrics", "normalising"}
     | {"publishing", "registry", "resample", "samples"},
+    "marking": BASE
+    | {"attacking", "cache", "calibration", "hardware", "laundering", "measurement", "records", "registry", "samples"}
+    | {"watermarking"},
     "serving": BASE,
     "human": BASE | {"cache", "hardware", "normalising", "publishing", "records", "registry", "samples", "serving"},
     "viewing": BASE | {"comparison", "registry", "serving"},
+    "auditing": BASE
+    | {"cache", "calibration", "detection", "hardware", "isolation", "judging", "known", "measurement", "records"}
+    | {"registry", "samples", "sourcing"},
     "commands": None,
     "verbs": None,
     "__init__": None,

@@ -54,7 +54,7 @@ def attribute(
     """
     bench = bench or Bench()
     check_study_outputs(outputs)
-    kept = _kept(by, bench.device) if Path(by).is_dir() else None
+    kept = load_attributor(by, bench.device) if Path(by).is_dir() else None
     sets = _opened([*among, *([(REAL, real)] if real is not None else [])], bench)
     if kept is not None and (sets or source is None or leave_out or keep is not None):
         raise UsageError(f"{by} is a fitted attributor; give it only the SOURCE to judge")
@@ -161,7 +161,7 @@ def _made(name: str) -> Attributor:
     return model
 
 
-def _kept(folder: Path | str, device: str) -> Attributor:
+def load_attributor(folder: Path | str, device: str) -> Attributor:
     """The fitted attributor of a folder."""
     try:
         name = str(json.loads((Path(folder) / CARD).read_text("utf-8"))["name"])

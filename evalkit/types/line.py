@@ -194,6 +194,19 @@ class Likely(Protocol):
 
 
 @runtime_checkable
+class Tokenwise(Protocol):
+    """A language model that knows how probable every token is at each place of a text, not only the one that came.
+
+    `next_tokens` of a batch as `prepare` made it: of each text the logits float32 [T, V] and the tokens that came [T],
+    the end included; what it has no token for is left out, so T >= 1. `likelihood` takes the nats of those tokens [B]
+    where they are known already.
+    """
+
+    def next_tokens(self, batch: Tensor) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def likelihood(self, batch: Tensor, token_nats: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
 class Streaming(Protocol):
     """A generator that hands out one text token by token, each as soon as it is drawn, so that each can be timed.
 

@@ -244,6 +244,8 @@ def _flops(generator: Generator, size: int, seed: int) -> float | None:
     """Floating-point operations of torch's matrix products and convolutions for one sample of a batch of `size`."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    if getattr(generator, "parameters", None) == 0:
+        return None  # no network: and the counter's first use loads torch's compiler, which takes seconds
     with FlopCounterMode(display=False) as counter:
         batch = next(generator.sample(size, seed))
     return counter.get_total_flops() / len(batch.items) or None

@@ -31,4 +31,7 @@ BUILTIN: dict[str, str] = {
     "kgw": "detectors.kgw:KGW",
     "synthid": "detectors.synthid:SynthID",
     "exp_watermark": "detectors.exp_watermark:ExpWatermark",
+    "dwtdct": "detectors.dwtdct:DwtDct",
+    "rivagan": "detectors.rivagan:RivaGan",
+    "provenance": "detectors.provenance:Provenance",
 }

@@ -19,6 +19,7 @@ LATENT = "200,000 COCO and LSUN photographs and 200,000 images of Latent Diffusi
 WILDRF = "WildRF: photographs and generated images posted on Reddit (Cavia et al. 2024)"
 DEEPFAKES = "faces of Deepfakes videos and of real ones, collected from the web (Afchar et al. 2018)"
 FACE2FACE = "faces of Face2Face videos and of real ones, FaceForensics (Afchar et al. 2018)"
+FILMS = "Hollywood2 film clips (Zhang et al. 2019, as ShieldMnt trained it)"
 CIFAKE = "CIFAKE: CIFAR-10 and Stable Diffusion 1.4 images of its classes (Bird and Lotfi 2024)"
 
 NONCOMMERCIAL = "CC BY-NC-SA 4.0 (no commercial use)"
@@ -34,6 +35,7 @@ RINE = "https://github.com/mever-team/rine"
 UNIVFD = "https://github.com/WisconsinAIVision/UniversalFakeDetect"
 MESONET = "https://github.com/DariusAf/MesoNet"
 CLIPDET = "https://github.com/grip-unina/ClipBased-SyntheticImageDetection"
+RIVAGAN = "https://github.com/ShieldMnt/invisible-watermark"
 DMID = "https://github.com/grip-unina/DMimageDetection"
 
 # The commits of the authors' repositories that the pinned files are read from.
@@ -42,6 +44,7 @@ AT = {
     RINE: "325a1c9ec7a44a8e46608b4cf03c3cc9db87967f",
     UNIVFD: "763391eff3284f6950ffb323599c1a7a819f2ecd",
     NPR: "68338a07847e891534f3d0b0a0e25bb137b684f7",
+    RIVAGAN: "68d0376d94a4701ed240af0841ec12e00676e325",
     MESONET: "f3aa786e8f87e0894dcf36f6dba2f77a25293566",
 }
 
@@ -172,6 +175,15 @@ DETECTORS: Mapping[str, Weights] = MappingProxyType(
             card="https://github.com/UmangSaluja10/cifake-detector",
             url="https://github.com/UmangSaluja10/cifake-detector/raw/9341ed4703347d1d2a37d0b5d83aefd48963995d/app/saved_model/cifake_cnn.h5",
             size=1_047_384,
+        ),
+        # Reads a watermark; the file of the invisible-watermark package is the same.
+        "rivagan": _in_repository(
+            RIVAGAN,
+            "imwatermark/rivagan_decoder.onnx",
+            "6b006690cf352fa50a91a0b6d6241dbcded0a9957969e2c0665cf9a7011b3880",
+            1_088_816,
+            "MIT",
+            FILMS,
         ),
     }
 )

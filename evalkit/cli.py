@@ -15,11 +15,13 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.audit import audit
 from .commands.audit_data import audit_data
 from .commands.detectors import detect, train
 from .commands.export import export
 from .commands.gate import gate
 from .commands.judge import judge
+from .commands.marking import marking
 from .commands.matrix import matrix
 from .commands.plan import plan
 from .commands.replay import raid, replay, subgroups
@@ -222,6 +224,7 @@ for command in (
     train,
     detect,
     leaks,
+    audit,
     audit_data,
     matrix,
     stress,
@@ -229,6 +232,7 @@ for command in (
     export,
     gate,
     judge,
+    marking,
     view,
     plan,
     replay,

@@ -30,6 +30,7 @@ from .types import (
     Reconstructor,
     Resumable,
     SampleSet,
+    Witness,
 )
 
 HALVES = "fitted on half of each set by content, tested on the other half"
@@ -100,10 +101,17 @@ def fitted(name: str, real: SampleSet, fake: SampleSet, *, seed: int, bench: Ben
 
 
 def made(name: str) -> Detector:
-    """The detector `name`, not fitted; UnknownName, or UsageError for an attributor: it names sources, not fakes."""
+    """The detector `name`, not fitted; UnknownName, or UsageError for a part that says something else than P(fake).
+
+    An attributor names sources; a witness reads evidence out of one file.
+    """
     part = registry.detectors.get(name)()
     if isinstance(part, Attributor):
         raise UsageError(f"{name!r} says which source made a sample, not whether it is fake; use evalkit attribute")
+    if isinstance(part, Witness):
+        raise UsageError(
+            f"{name!r} is a witness: it reads evidence out of a file and gives no score; use evalkit audit"
+        )
     detector: Detector = part
     return detector
 

@@ -20,5 +20,6 @@ BUILTIN: dict[str, str] = {
     "gate_markdown": "reports.gate_markdown:as_markdown",
     "judge_html": "reports.human:as_html",
     "history_html": "reports.history:as_html",
+    "dossier": "reports.dossier:render",
     "report_policy": "reports.history:stored_policy",
 }

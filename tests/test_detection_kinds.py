@@ -90,6 +90,8 @@ def test_a_published_detector_is_not_fitted_and_judges_everything(
         ("spectrum", UsageError, "has to be trained first"),
         ("spectrom", UnknownName, "spectrom"),
         ("fingerprint", UsageError, "evalkit attribute"),
+        ("provenance", UsageError, "evalkit audit"),
+        ("dwtdct", UsageError, "evalkit audit"),
     ],
 )
 def test_names_that_are_no_detector_to_load_say_what_to_do(place: str, error: type, words: str) -> None:

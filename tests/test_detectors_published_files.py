@@ -28,7 +28,8 @@ def published() -> dict[str, type[PublishedJudge]]:
 
 def test_every_release_has_a_record_and_every_record_a_release():
     released = {release.weights for cls in published().values() for release in cls.releases.values()}
-    assert released == set(DETECTORS)
+    # The one that judges nothing: it reads a watermark.
+    assert released == {*DETECTORS} - {"rivagan"}
     assert not {*DETECTORS} & {*HUB, *SHIPPED}
     for record in DETECTORS.values():
         assert record.url.startswith("https://") and record.card.startswith("https://") and record.licence

@@ -33,6 +33,8 @@ MAY: dict[str, set[str] | None] = {
     "records": BASE | {"cache"},
     "statistics": BASE | {"cache", "hardware"},
     "samples": BASE | {"cache", "downloads", "statistics"},
+    "hashlists": BASE,
+    "known": BASE | {"hashlists"},
     "linting": BASE | {"samples"},
     "laundering": BASE,
     "normalising": BASE | {"laundering", "samples"},
@@ -108,6 +110,7 @@ MAY: dict[str, set[str] | None] = {
     "judging": BASE
     | {"cache", "calibration", "detection", "hardware", "laundering", "maps", "measurement", "metrics", "records"}
     | {"registry", "samples", "shortcuts", "thumbnails"},
+    "isolation": BASE | {"known", "registry", "samples"},
     "attacking": BASE,
     "stressing": BASE | {"attacking", "hardware", "laundering", "measurement", "metrics", "resample", "samples"},
     "scorefiles": BASE
@@ -126,7 +129,7 @@ MAY: dict[str, set[str] | None] = {
     "viewing": BASE | {"comparison", "registry", "serving"},
     "auditing": BASE
     | {"cache", "calibration", "detection", "hardware", "isolation", "judging", "known", "measurement", "records"}
-    | {"registry", "samples", "sourcing"},
+    | {"downloads", "interrupts", "registry", "samples", "sourcing"},
     "commands": None,
     "verbs": None,
     "__init__": None,

@@ -3,8 +3,8 @@
     python -m benchmarks.dwtdct DATA [PHOTOS]
 
 DATA holds `image/faces`, `image/watermark_dwtdct`, `image/pdq_bridge_mods` and `image/provenance`; PHOTOS is a
-folder of further photographs for the null. Marks are embedded with invisible-watermark 0.2.0, which has to be installed, from
-whole grey levels or from floating-point ones, as the programs do. It prints Markdown tables.
+folder of further photographs for the null. Marks are embedded with invisible-watermark 0.2.0, which has to be
+installed, from whole grey levels or from floating-point ones, as the programs do. It prints Markdown tables.
 """
 
 from __future__ import annotations

@@ -162,8 +162,7 @@ def _kept_fields(of: Any) -> dict[str, Any]:
         if one.name in ("name", "opened", "opinions", "evidence") and isinstance(of, Finding | Opened):
             continue  # written by `document`
         # Compared as written: -0.0 equals 0.0, and True equals 1.
-        is_default = repr(value) == repr(one.default)
-        if is_default or (isinstance(value, Mapping) and not value):
+        if not value if isinstance(value, Mapping) else repr(value) == repr(one.default):
             continue
         found[one.name] = _kept(value, 0)
     return found

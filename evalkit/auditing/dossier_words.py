@@ -200,9 +200,10 @@ def _witnesses(plan: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def _trust(settings: Mapping[str, Any], as_of: str) -> str:
-    named = next((str(v) for k, v in settings.items() if "trust" in k and v), "")
+    named = str(settings.get("trust_list") or "")
+    dated = str(settings.get("trust_date") or "")
     when = str(settings.get("as_of") or as_of)
-    signers = f"against the trust list {named}" if named else "without a trust list, so no signer counts as trusted"
+    signers = f"against the trust list {named}{f' of {dated}' if dated else ''}" if named else "without a trust list, so no signer counts as trusted"
     return f"C2PA signatures were judged {signers}{f', as of {when}' if when else ''}."
 
 

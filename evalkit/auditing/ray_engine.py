@@ -79,7 +79,8 @@ def _connected(address: str | None, actors: int) -> Iterator[Any]:
     if address is None and TOKEN not in os.environ and TOKEN_PATH not in os.environ:
         # Else Ray would leave one in the user's home.
         wanted[TOKEN] = _own_token()
-    before = {key: os.environ.get(key) for key in (*wanted, MODE)}
+    # Ray sets variables of its own, among them one that moves `breakpoint()`.
+    before = dict(os.environ)
     os.environ.update(wanted)
     try:
         try:
@@ -98,8 +99,11 @@ def _connected(address: str | None, actors: int) -> Iterator[Any]:
         finally:
             ray.shutdown()
     finally:
-        for key, value in before.items():
-            os.environ.pop(key, None) if value is None else os.environ.update({key: value})
+        for key in {*os.environ, *before}:
+            if key not in before:
+                del os.environ[key]
+            elif os.environ.get(key) != before[key]:
+                os.environ[key] = before[key]
 
 
 @cache

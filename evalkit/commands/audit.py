@@ -62,24 +62,24 @@ def audit() -> None:
     help="Benjamini-Hochberg; Benjamini-Yekutieli holds under any dependence and finds less.",
 )
 @click.option(
-    "--attributor", metavar="DIR", help="A fitted attributor (attribute --keep): which source a file resembles."
+    "--attributor", metavar="DIR", help="A fitted attributor: which source a file resembles."
 )
 @click.option("--known", "hashes", metavar="FILE", help="Known content: SHA-256, PDQ or pHash with labels.")
 @click.option("--trust", metavar="FILE", help="C2PA signers to trust (PEM).")
 @click.option("--trust-date", metavar="DATE", default="", help="The date of that list, for the record.")
 @click.option("--as-of", metavar="TIME", default="", help="When certificates must be valid (ISO; default: now).")
 @click.option(
-    "--payload", "payloads", metavar="NAME=HEX", multiple=True, help="A dwtDct watermark of yours to look for."
+    "--payload", "payloads", metavar="NAME=HEX", multiple=True, help="A dwtDct watermark to look for."
 )
 @click.option(
-    "--watermark-alpha", type=float, default=1e-6, show_default=True, help="A watermark's p-value that decides."
+    "--watermark-alpha", type=float, default=1e-6, show_default=True, help="p-value that decides."
 )
 @click.option("--believe-claims", is_flag=True, help="An unsigned claim of generation is a verdict.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only these names.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Not these names; wins over --include.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option(
-    "--devices", metavar="D,D", default="", help="Devices to share the work, one process each: cuda:0,cuda:1."
+    "--devices", metavar="D,D", default="", help="Devices to share the work: cuda:0,cuda:1."
 )
 @click.option("--address", metavar="HOST:PORT", help="A Ray cluster (default: start Ray on this machine).")
 @click.option("--resume", is_flag=True, help="Refuse to begin: only go on.")

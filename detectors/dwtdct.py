@@ -137,6 +137,11 @@ class DwtDct:
         wanted = [[p.name, "".join(map(str, p.bits)), list(p.readings)] for p in self.payloads]
         return identity(self.name, self.version, {"payloads": wanted, "null": self._null})
 
+    @staticmethod
+    def null_of(images: Iterable[Pixels], *, payloads: Mapping[str, str] | None = None) -> dict[str, list[int]]:
+        """What real images give, as the setting `null`: see `calibrate_null`."""
+        return calibrate_null(images, payloads=payloads)
+
     def testify(self, file: MediaFile) -> Sequence[Evidence]:
         """Evidence for each payload that is matched better than chance; [] for texts and small or unmarked images."""
         counts = {} if file.pixels is None else self.count(file.pixels)

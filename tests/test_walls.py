@@ -128,8 +128,8 @@ MAY: dict[str, set[str] | None] = {
     "human": BASE | {"cache", "hardware", "normalising", "publishing", "records", "registry", "samples", "serving"},
     "viewing": BASE | {"comparison", "registry", "serving"},
     "auditing": BASE
-    | {"cache", "calibration", "detection", "hardware", "isolation", "judging", "known", "measurement", "records"}
-    | {"downloads", "interrupts", "registry", "samples", "sourcing"},
+    | {"cache", "calibration", "detection", "downloads", "hardware", "interrupts", "isolation", "judging", "known"}
+    | {"maps", "measurement", "metrics", "records", "registry", "samples", "sourcing"},
     "commands": None,
     "verbs": None,
     "__init__": None,

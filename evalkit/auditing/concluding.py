@@ -51,9 +51,14 @@ class Batch:
 
 
 def judges_of(plan: Configuration) -> dict[str, str]:
-    """Each detector's name in the records, numbered where several of a modality share one, and its modality."""
+    """Each detector's name in the records, numbered where several of a modality share one, and its modality.
+
+    Watermark tests are left out: their p-values are evidence of their own, under no false-discovery rate.
+    """
     found: dict[str, str] = {}
     for part in plan.detectors:
+        if part.get("watermark"):
+            continue
         name, turn = str(part["name"]), 2
         chosen = name
         while chosen in found:

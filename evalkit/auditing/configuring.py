@@ -19,7 +19,6 @@ from ..hardware import environment
 
 # Packages that decode, hash, sign or score: another version may give another record.
 PACKAGES = ("pillow", "numpy", "torch", "scipy", "scikit-learn", "c2pa-python", "pdqhash", "ImageHash", "onnxruntime")
-WITNESSES = ("provenance", "dwtdct")
 # How many distinct contents are examined together: a record depends on its batch, so the number is fixed here.
 BATCH = 64
 
@@ -28,9 +27,9 @@ BATCH = 64
 class Configuration:
     """One audit's frozen plan.
 
-    detectors: place, name, digest and trained_on of each. calibration, hashes: a file of the audit's folder and its
-    sha256. witnesses: names and settings. device: where networks run ("cpu", "cuda"), without a number. asked: the
-    command's own words.
+    detectors: place, name, digest and trained_on of each. calibration, hash_list, captions: a file of the audit's
+    folder and its sha256. witnesses: names and settings. device: where networks run ("cpu", "cuda"), without a number.
+    asked: the command's own words.
     """
 
     detectors: tuple[Mapping[str, Any], ...] = ()
@@ -38,6 +37,7 @@ class Configuration:
     witnesses: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     calibration: Mapping[str, Any] | None = None
     hash_list: Mapping[str, Any] | None = None
+    captions: Mapping[str, Any] | None = None
     fdr: float = 0.05
     method: str = "bh"
     watermark_alpha: float = 1e-6

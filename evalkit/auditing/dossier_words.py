@@ -203,7 +203,11 @@ def _trust(settings: Mapping[str, Any], as_of: str) -> str:
     named = str(settings.get("trust_list") or "")
     dated = str(settings.get("trust_date") or "")
     when = str(settings.get("as_of") or as_of)
-    signers = f"against the trust list {named}{f' of {dated}' if dated else ''}" if named else "without a trust list, so no signer counts as trusted"
+    signers = (
+        f"against the trust list {named}{f' of {dated}' if dated else ''}"
+        if named
+        else "without a trust list, so no signer counts as trusted"
+    )
     return f"C2PA signatures were judged {signers}{f', as of {when}' if when else ''}."
 
 

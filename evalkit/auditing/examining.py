@@ -27,6 +27,8 @@ from ..known import HashList
 from ..measurement import Bench, measure
 from ..samples import ListedSet
 from ..types import Detector, Evidence, Finding, MediaFacts, Modality, Opened, Opinion, Sample
+from ..types.audit import Strength
+from . import captions
 from .configuring import Configuration, file_digest
 from .conflicts import conflicts
 from .documents import document, finding_of
@@ -38,6 +40,8 @@ from .requesting import ready
 MOST_HELD = 1 << 30
 # Reasons of a detector that only say where its score lies: the rule reads that from the thresholds.
 POSITION = "between_thresholds"
+# A text watermark's p-value at which it is called present, and from which it is mentioned.
+PRESENT, SUGGESTIVE = 1e-6, 1e-3
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Examiner:
         self.judges = [_loaded(part, device) for part in plan.detectors]
         self.calibrations = _calibrations(plan, folder, self.judges)
         self.list = None if plan.hash_list is None else HashList.read(_frozen(folder, plan.hash_list))
+        self.captions = None if plan.captions is None else captions.read(_frozen(folder, plan.captions))
         self.pool = Pool(workers=workers, limits=Limits(**plan.limits), witnesses=ready(plan.witnesses, folder))
 
     def __enter__(self) -> Examiner:
@@ -129,6 +134,13 @@ class Examiner:
             judges = [(j, c) for j, c in zip(self.judges, self.calibrations, strict=True) if j.modality == modality]
             if of_kind and judges:
                 self._judge(modality, of_kind, desk, judges, opinions, traces)
+            captioned = [e for e in of_kind if e.caption]
+            if modality == "image" and captioned and self.captions is not None:
+                found = self.captions.evidence(
+                    _samples(modality, captioned, desk).samples, [str(e.caption) for e in captioned], self.bench
+                )
+                for at, said in found.items():
+                    traces[int(at)].append(said)
             if of_kind and self.attributor is not None and self.attributor.modality == modality:
                 self._attribute(_samples(modality, of_kind, desk), traces)
         return [self._finding(e, desk.opened[e.position], opinions[e.position], traces[e.position]) for e in entries]
@@ -157,10 +169,16 @@ class Examiner:
                 continue
             for row in entry["samples"]:
                 at = int(row["id"])
-                if "p_fake" in row:
-                    opinions[at].append(_opinion(name, entry, row))
+                if "watermark_p" in row:
+                    traces[at] += _marked(name, entry, row)
+                elif "p_fake" in row:
+                    opinions[at].append(_opinion(name, entry, row, self._clears(judge)))
                 else:
                     traces[at].append(_unscored(name, entry, row))
+
+    def _clears(self, judge: Detector) -> bool:
+        """Whether a low score of this detector may speak for authentic."""
+        return bool((self.plan.calibration or {}).get("clears", {}).get(judge.digest))
 
     def _attribute(self, samples: ListedSet, traces: Mapping[int, list[Evidence]]) -> None:
         """Add which known source each file resembles, where it resembles one."""
@@ -242,9 +260,9 @@ def _facts(opened: Opened) -> Callable[[], MediaFacts] | None:
     return lambda: MediaFacts(**body)
 
 
-def _opinion(name: str, entry: Mapping[str, Any], row: Mapping[str, Any]) -> Opinion:
-    """One row of a detector's work as an opinion."""
-    low, high = entry["threshold"]
+def _opinion(name: str, entry: Mapping[str, Any], row: Mapping[str, Any], clears: bool) -> Opinion:
+    """One row of a detector's work as an opinion; the low threshold of a detector that may not clear is 0."""
+    low, high = entry["threshold"] if clears else (0.0, entry["threshold"][1])
     reasons = {r["kind"]: r["detail"] for r in row.get("reasons", ()) if r["kind"] != POSITION}
     p_fake = float(row["p_fake"])
     if row.get("in_calibration"):
@@ -253,6 +271,17 @@ def _opinion(name: str, entry: Mapping[str, Any], row: Mapping[str, Any]) -> Opi
         name, entry["digest"], entry["trained_on"], p_fake, float(log_odds(np.array(p_fake))), float(low), float(high),
         row.get("p_calibrated"), row.get("p_value"), reasons,
     )  # fmt: skip
+
+
+def _marked(name: str, entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[Evidence]:
+    """A text watermark's exact p-value as evidence; [] where it is nothing unusual."""
+    p, reasons = float(row["watermark_p"]), [r["detail"] for r in row.get("reasons", ())]
+    if p > SUGGESTIVE:
+        return []
+    told = f"the watermark of this key: p = {p:.2g}" + (f" ({'; '.join(reasons)})" if reasons else "")
+    facts = {"digest": entry["digest"], **{k: row[k] for k in ("watermark_z", "tokens_scored") if k in row}}
+    strength: Strength = "strong" if p <= PRESENT else "hint"
+    return [Evidence("watermark", "synthetic", strength, name, told, facts, p)]
 
 
 def _unscored(name: str, entry: Mapping[str, Any], row: Mapping[str, Any]) -> Evidence:

@@ -32,13 +32,16 @@ from ..judging.gathering import Inputs, gathered
 from ..judging.operating import Calibration, keep, kept
 from ..known import HashList
 from ..measurement import Bench
+from ..metrics.detection import area_under_roc
+from ..records import dumps, write_text
 from ..samples import ListedSet, open_samples
 from ..sourcing.attributing import load_attributor
 from ..types import Detector, Modality
-from .configuring import WITNESSES, Configuration, file_digest
+from . import captions
+from .configuring import Configuration, file_digest
 from .discovering import METHODS
 
-CALIBRATION, HASHES, TRUST = "calibration.json", "hashes", "trust.pem"
+CALIBRATION, HASHES, CAPTIONS, TRUST = "calibration.json", "hashes", "captions.json", "trust.pem"
 # Reals that a watermark's null is counted on: beyond them its p-value hardly gets finer for what they cost.
 MOST_NULL = 2000
 
@@ -49,7 +52,8 @@ class Request:
 
     detectors, attributor: model folders or names of published ones. calibrate, fake: sources of real and fake samples;
     calibration: a kept file instead. hashes: a list of known content. trust: a PEM file of signers to trust, trust_date
-    its date. payloads: watermark payloads, name -> hex. fdr_method: "bh" or "by". as_of: ISO date-time that
+    its date. captions: a text-image instrument that holds images against their captions. payloads, rivagan: watermark
+    payloads, name -> hex. fdr_method: "bh" or "by". as_of: ISO date-time that
     certificates are held against.
     """
 
@@ -62,9 +66,11 @@ class Request:
     confidence: float | None = None
     attributor: str | None = None
     hashes: str | None = None
+    captions: str | None = None
     trust: str | None = None
     trust_date: str = ""
     payloads: tuple[tuple[str, str], ...] = ()
+    rivagan: tuple[tuple[str, str], ...] = ()
     fdr: float = 0.05
     fdr_method: str = "bh"
     watermark_alpha: float = 1e-6
@@ -102,7 +108,7 @@ _PLACES = ("paths", "detectors", "calibrate", "fake", "calibration", "attributor
 def _absolute(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_absolute, value))
-    return os.path.abspath(value) if Path(value).exists() else value  # noqa: PTH100 (a name stays a name)
+    return os.path.abspath(value) if os.path.exists(value) else value  # noqa: PTH100, PTH110 (a name stays a name)
 
 
 def _plain(value: Any) -> Any:
@@ -127,9 +133,10 @@ def planned(asked: Request, folder: Path, bench: Bench, warnings: list[str]) -> 
     return Configuration(
         detectors=tuple(parts),
         attributor=attributor,
-        witnesses=_witnesses(asked, folder, as_of, bench),
+        witnesses=_witnesses(asked, folder, as_of, bench, warnings),
         calibration=calibration,
         hash_list=_copied(asked.hashes, folder, HASHES, HashList.read),
+        captions=_captions(asked, folder, bench),
         fdr=asked.fdr,
         method=asked.fdr_method,
         watermark_alpha=asked.watermark_alpha,
@@ -153,6 +160,8 @@ def _part(place: str, part: Any) -> dict[str, Any]:
         "modality": part.modality,
         "digest": part.digest,
         "trained_on": part.trained_on,
+        # Its p-value is exact and stays apart as evidence: it is no part of the batch's false-discovery rate.
+        **({"watermark": True} if "log10_p" in part.heads else {}),
     }
 
 
@@ -177,7 +186,9 @@ def _calibration(
                 none = ListedSet("audit", modality, ())
                 found += gathered(of_kind, none, reals[0], fakes, given, bench, Inputs(warnings))
             except TooFewSamples as error:
-                raise Inconclusive(str(error)) from error
+                # `detect` has another word for it.
+                said = str(error).replace("--fpr-in-expectation", "--confidence 0")
+                raise Inconclusive(said) from error
         if asked.calibrate and not found:
             kinds = ", ".join(sorted({j.modality for j in judges}))
             raise ModalityMismatch(f"--calibrate holds no {kinds} samples, which is what the detectors judge")
@@ -194,8 +205,14 @@ def _calibration(
 
 
 def facts_of(found: Sequence[Calibration], own_low: Mapping[str, float]) -> dict[str, Any]:
-    """reals: of the smallest calibration set; fakes and misses: of the worst, the share below the low threshold."""
+    """reals: of the smallest calibration set; fakes and misses: of the worst, the share below the low threshold.
+
+    clears: by digest, whether a score below the low threshold may speak for authentic. That takes fakes, because the
+    low threshold is set on them, and an AUROC whose 95 % interval lies above one half: below the low threshold of a
+    detector that guesses lie as many fakes as reals.
+    """
     facts: dict[str, Any] = {"reals": min(len(c.real.scores) for c in found)}
+    facts["clears"] = {c.digest: _separates(c) for c in found}
     shares = []
     for c in found:
         if c.fake is not None:
@@ -204,6 +221,15 @@ def facts_of(found: Sequence[Calibration], own_low: Mapping[str, float]) -> dict
     if len(shares) == len(found):
         facts["misses"], facts["fakes"] = max(shares)
     return facts
+
+
+def _separates(c: Calibration) -> bool:
+    if c.fake is None or min(len(c.fake.scores), len(c.real.scores)) < 2:
+        return False
+    import torch
+
+    area = area_under_roc(torch.from_numpy(c.real.scores), torch.from_numpy(c.fake.scores))
+    return area.low is not None and area.low > 0.5
 
 
 def _of_kind(sources: Sequence[str], modality: Modality, bench: Bench) -> list[Any]:
@@ -241,7 +267,18 @@ def _pem(path: Path) -> None:
         raise BadSource(f"{path} holds no certificate; expected a trust list in PEM")
 
 
-def _witnesses(asked: Request, folder: Path, as_of: str, bench: Bench) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+def _captions(asked: Request, folder: Path, bench: Bench) -> dict[str, Any] | None:
+    """What true pairs of image and caption have, in a file of the folder."""
+    if asked.captions is None:
+        return None
+    reals = _of_kind(asked.calibrate, "image", bench)
+    write_text(folder / CAPTIONS, dumps(captions.calibrated(asked.captions, reals[0] if reals else None, bench)))
+    return {"file": CAPTIONS, "digest": file_digest(folder / CAPTIONS), "instrument": asked.captions}
+
+
+def _witnesses(
+    asked: Request, folder: Path, as_of: str, bench: Bench, warnings: list[str]
+) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """The readers of evidence with their settings, the trust list by its copy and digest."""
     trust = _copied(asked.trust, folder, TRUST, _pem)
     settings: dict[str, Any] = {"at": as_of}
@@ -252,9 +289,14 @@ def _witnesses(asked: Request, folder: Path, as_of: str, bench: Bench) -> tuple[
     reals = _of_kind(asked.calibrate, "image", bench)
     reader: Any = registry.detectors.get("dwtdct")
     if reals and asked.detectors:
-        marks["null"] = reader.null_of(_pixels(reals[0]), payloads=dict(asked.payloads))
-    made = {"provenance": settings, "dwtdct": marks}
-    return tuple((name, made[name]) for name in WITNESSES)
+        try:
+            marks["null"] = reader.null_of(_pixels(reals[0]), payloads=dict(asked.payloads))
+        except BadSetting as error:  # A payload that cannot be is refused when the witness itself is made.
+            warnings.append(f"watermarks are read without a null of real files: {error}")
+    made: list[tuple[str, Mapping[str, Any]]] = [("provenance", settings), ("dwtdct", marks)]
+    if asked.rivagan:
+        made.append(("rivagan", {"payloads": dict(asked.rivagan)}))
+    return tuple(made)
 
 
 def _pixels(samples: Any) -> Any:

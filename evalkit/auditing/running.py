@@ -30,15 +30,16 @@ from .deciding import current
 from .dossier import build
 from .engines import Spec, run
 from .exports import export
+from .heat import with_heat
 from .manifest import Listing, listed
 from .previews import previews
-from .requesting import CALIBRATION, HASHES, TRUST, Request, planned, ready
+from .requesting import CALIBRATION, CAPTIONS, HASHES, TRUST, Request, planned, ready
 from .sealing import Seal, read_seal, seal
 from .store import DATABASE, LOCK, Store, working_on
 
 TABLE, PAGE, PAGES = "audit.csv", "index.html", "files"
 OURS = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", LOCK, CALIBRATION, TRUST, AUDIT, SEAL}
-OURS |= {DECISIONS, STANDING, TABLE, PAGE, PAGES}
+OURS |= {CAPTIONS, DECISIONS, STANDING, TABLE, PAGE, PAGES}
 EXPORTS = (".csv", ".jsonl", ".sarif", ".parquet")
 # The share of the inputs that may be unreadable before the answer is none to act on, as everywhere.
 MOST_UNREADABLE = 0.01
@@ -114,7 +115,8 @@ def show(store: Store, plan: Configuration, out: Path, workers: int) -> Dossier:
     """Draw the dossier of a sealed folder: `index.html` and `files/`, in place of what was there."""
     made = dossier_of(out)
     pages = frozenset(page.row.position for page in made.pages)
-    made = replace(made, pictures=previews(store, made.rows, pages, plan.limits, workers))
+    pictures = previews(store, made.rows, pages, plan.limits, workers)
+    made = replace(made, pictures=with_heat(pictures, store, made.rows, plan, workers))
     drawn: Mapping[str, bytes] = registry.reports.get("dossier")(made)
     _write(out, drawn)
     return made
@@ -192,7 +194,7 @@ def _header(store: Store, plan: Configuration, batch: Batch, together: Together,
     facts: dict[str, Any] = {k: told[k] for k in ("reals", "fakes", "misses") if k in told}
     lines = {key: (store.note(key) or "").splitlines() for key in ("protections", "witnesses", "decoders", "left_out")}
     found = statistics(batch, plan, together, facts)
-    found["not_done"] = [*lines["left_out"], *missing().values()]
+    found["not_done"] = [*lines["left_out"], *missing().values(), *_unclearing(plan)]
     return {
         "frozen": {
             "configuration": plain,
@@ -210,6 +212,16 @@ def _header(store: Store, plan: Configuration, batch: Batch, together: Together,
         "protections": lines["protections"],
         "statistics": found,
     }
+
+
+def _unclearing(plan: Configuration) -> list[str]:
+    """Which detectors call no file authentic, and why."""
+    clears = (plan.calibration or {}).get("clears", {})
+    return [
+        f"{part['name']} calls no file authentic: that takes calibration fakes (--fake) which it tells from the reals"
+        for part in plan.detectors
+        if part["digest"] in clears and not clears[part["digest"]]
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- folder

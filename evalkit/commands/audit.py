@@ -61,26 +61,22 @@ def audit() -> None:
     show_default=True,
     help="Benjamini-Hochberg; Benjamini-Yekutieli holds under any dependence and finds less.",
 )
-@click.option(
-    "--attributor", metavar="DIR", help="A fitted attributor: which source a file resembles."
-)
+@click.option("--attributor", metavar="DIR", help="A fitted attributor: which source a file resembles.")
 @click.option("--known", "hashes", metavar="FILE", help="Known content: SHA-256, PDQ or pHash with labels.")
 @click.option("--trust", metavar="FILE", help="C2PA signers to trust (PEM).")
 @click.option("--trust-date", metavar="DATE", default="", help="The date of that list, for the record.")
 @click.option("--as-of", metavar="TIME", default="", help="When certificates must be valid (ISO; default: now).")
+@click.option("--payload", "payloads", metavar="NAME=HEX", multiple=True, help="A dwtDct watermark to look for.")
+@click.option("--rivagan", metavar="NAME=HEX", multiple=True, help="A RivaGAN watermark to look for (8 hex digits).")
 @click.option(
-    "--payload", "payloads", metavar="NAME=HEX", multiple=True, help="A dwtDct watermark to look for."
+    "--captions", metavar="INSTRUMENT", help="Hold images against their captions (clip); needs captioned reals."
 )
-@click.option(
-    "--watermark-alpha", type=float, default=1e-6, show_default=True, help="p-value that decides."
-)
+@click.option("--watermark-alpha", type=float, default=1e-6, show_default=True, help="p-value that decides.")
 @click.option("--believe-claims", is_flag=True, help="An unsigned claim of generation is a verdict.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only these names.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Not these names; wins over --include.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option(
-    "--devices", metavar="D,D", default="", help="Devices to share the work: cuda:0,cuda:1."
-)
+@click.option("--devices", metavar="D,D", default="", help="Devices to share the work: cuda:0,cuda:1.")
 @click.option("--address", metavar="HOST:PORT", help="A Ray cluster (default: start Ray on this machine).")
 @click.option("--resume", is_flag=True, help="Refuse to begin: only go on.")
 @click.option("--fail-on", type=click.Choice(VERDICTS), multiple=True, help="Exit 1 when a file has this verdict.")
@@ -94,6 +90,7 @@ def run(
     paths: tuple[str, ...],
     out: Path,
     payloads: tuple[str, ...],
+    rivagan: tuple[str, ...],
     engine: str,
     devices: str,
     address: str | None,
@@ -110,7 +107,9 @@ def run(
     from ..records import dumps
 
     asked = {key: options.pop(key) for key in _ASKED}
-    request = Request(paths=paths, payloads=tuple(map(_pair, payloads)), **asked)
+    request = Request(
+        paths=paths, payloads=_pairs("--payload", payloads), rivagan=_pairs("--rivagan", rivagan), **asked
+    )
     if not 0 <= most_unreadable <= 1:
         raise BadSetting(f"--most-unreadable {most_unreadable}; expected a share between 0 and 1")
     with Run(options) as bench:
@@ -126,15 +125,15 @@ def run(
 
 _ASKED = (
     "detectors", "calibrate", "fake", "calibration", "fpr", "confidence", "fdr", "fdr_method", "attributor", "hashes",
-    "trust", "trust_date", "as_of", "watermark_alpha", "believe_claims", "include", "exclude",
+    "captions", "trust", "trust_date", "as_of", "watermark_alpha", "believe_claims", "include", "exclude",
 )  # fmt: skip
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
-        raise BadSetting(f"--payload {text!r}; expected NAME=HEX, such as ours=c0ffee")
-    return name, value
+def _pairs(option: str, given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = [text.partition("=")[::2] for text in given]
+    if wrong := next((t for t, (name, value) in zip(given, pairs, strict=True) if not name or not value), None):
+        raise BadSetting(f"{option} {wrong!r}; expected NAME=HEX, such as ours=c0ffee")
+    return tuple(pairs)
 
 
 def _words(done: Audited) -> str:

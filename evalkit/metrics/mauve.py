@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadRows, BadSetting
-from ..resample import around, jackknife
+from ..resample import around, jackknife, moves_of_mean
 from ..types import Estimate, Features, metric
 from ._guards import at_least_one, two_sides
 
@@ -40,6 +40,8 @@ HELD = 1 << 22  # numbers of histograms times mixtures that are held at once
 
 # Of the real and the generated histogram [..., k], the number [...].
 Number = Callable[[Tensor, Tensor], Tensor]
+# For each k-means seed the buckets of the real [N] and of the generated [M] rows.
+Parts = list[tuple[Tensor, Tensor]]
 
 
 @metric(on={"image": "inception", "text": "prose_states"}, better="higher", unit="area", min_n=20)
@@ -63,8 +65,8 @@ def mauve(
     if not scaling > 0:
         raise BadSetting(f"scaling is {scaling}; it must be above 0")
     return {
-        "": _estimate(parts, lambda p, q: area_of_frontier(p, q, scaling=scaling), 0.0, high=1.0),
-        "star": _estimate(parts, lambda p, q: area_of_frontier(p, q, scaling=scaling), 0.5, high=1.0),
+        "": estimate_of(parts, lambda p, q: area_of_frontier(p, q, scaling=scaling), 0.0),
+        "star": estimate_of(parts, lambda p, q: area_of_frontier(p, q, scaling=scaling), 0.5),
     }
 
 
@@ -86,8 +88,8 @@ def frontier_integral(
     """
     parts = quantised(real.rows, fake.rows, buckets=buckets, explained=explained, redos=redos, seeds=seeds)
     return {
-        "": _estimate(parts, integral_of_frontier, 0.0, high=1.0),
-        "star": _estimate(parts, integral_of_frontier, 0.5, high=1.0),
+        "": estimate_of(parts, integral_of_frontier, 0.0),
+        "star": estimate_of(parts, integral_of_frontier, 0.5),
     }
 
 
@@ -181,19 +183,23 @@ def _kmeans(points: Tensor, k: int, redos: int, seed: int) -> Tensor:
     return torch.from_numpy(labels).long()
 
 
-def _estimate(parts: list[tuple[Tensor, Tensor]], number: Number, half: float, *, high: float) -> Estimate:
-    """The number's mean over the quantisations, its interval of samples and seeds together."""
+def value_of(parts: Parts, number: Number, half: float = 0.0) -> float:
+    """The mean over the quantisations of a number of both histograms, `half` a count added to every bucket."""
+    return sum(float(_of_counts(number, half, p, other=q, is_real=True)) for p, q in map(_histograms, parts)) / len(parts)
+
+
+def estimate_of(parts: Parts, number: Number, half: float = 0.0) -> Estimate:
+    """`value_of` with the 95 % interval of samples and seeds together; the number lies in [0, 1]."""
     values, without = [], []
     for real, fake in parts:
-        k = int(max(real.max(), fake.max())) + 1
-        p, q = (torch.bincount(side, minlength=k).double() for side in (real, fake))
-        values.append(float(number(smoothed(p, half), smoothed(q, half))))
+        p, q = _histograms((real, fake))
+        values.append(float(_of_counts(number, half, p, other=q, is_real=True)))
         less_real = _without(p, partial(_of_counts, number, half, other=q, is_real=True))
         less_fake = _without(q, partial(_of_counts, number, half, other=p, is_real=False))
         without.append((less_real[real], less_fake[fake]))
     value = sum(values) / len(values)
     deleted = [torch.stack(side).mean(0) for side in zip(*without, strict=True)]
-    found = jackknife(value, deleted, low=0.0, high=high, sides=("real", "fake"))
+    found = jackknife(value, deleted, low=0.0, high=1.0, sides=("real", "fake"))
     if len(values) < 2:
         return found
     by_seed = float(torch.tensor(values, dtype=torch.float64).var()) / len(values)
@@ -202,8 +208,16 @@ def _estimate(parts: list[tuple[Tensor, Tensor]], number: Number, half: float, *
         return found
     least = min(map(len, deleted)) - 1
     df = (by_sample + by_seed) ** 2 / (by_sample**2 / least + by_seed**2 / (len(values) - 1))
-    both = around(value, math.sqrt(by_sample + by_seed), "jackknife and seeds", df=df, low=0.0, high=high)
-    return replace(both, moves=found.moves)
+    both = around(value, math.sqrt(by_sample + by_seed), "jackknife and seeds", df=df, low=0.0, high=1.0)
+    seeds = moves_of_mean(torch.tensor(values))
+    return replace(both, moves={**(found.moves or {}), "seeds": seeds})
+
+
+def _histograms(labels: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Counts [k] of both sides' buckets, float64."""
+    real, fake = labels
+    k = int(max(real.max(), fake.max())) + 1
+    return torch.bincount(real, minlength=k).double(), torch.bincount(fake, minlength=k).double()
 
 
 def _of_counts(number: Number, half: float, counts: Tensor, *, other: Tensor, is_real: bool) -> Tensor:

@@ -31,6 +31,7 @@ _HOME = {
     "replay": "scorefiles.replaying",
     "raid": "scorefiles.replaying",
     "subgroups": "scorefiles.subgrouping",
+    "audit": "auditing.asking",
     "audit_data": "shortcuts.auditing",
     "attribute": "sourcing.attributing",
     "judge": "human.conducting",
@@ -58,6 +59,7 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from . import registry as registry
+    from .auditing.asking import audit as audit
     from .cache import Cache as Cache
     from .deciding import decide as decide
     from .errors import EvalkitError as EvalkitError

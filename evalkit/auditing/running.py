@@ -7,7 +7,8 @@ nothing again that was acknowledged.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from .custody import records as sealed_records
 from .deciding import current
 from .dossier import build
 from .engines import Spec, run
+from .entries import Entry
 from .exports import export
 from .heat import with_heat
 from .manifest import Listing, listed
@@ -40,9 +42,9 @@ from .store import DATABASE, LOCK, Store, working_on
 TABLE, PAGE, PAGES = "audit.csv", "index.html", "files"
 OURS = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", LOCK, CALIBRATION, TRUST, AUDIT, SEAL}
 OURS |= {CAPTIONS, DECISIONS, STANDING, TABLE, PAGE, PAGES}
+# Drafts that a kill leaves here are cleared away; those of decisions may be another process's, at work just now.
+DRAFTS = tuple(f".{name}." for name in sorted({*OURS, f"{HASHES}.csv", f"{HASHES}.txt"} - {DECISIONS, STANDING}))
 EXPORTS = (".csv", ".jsonl", ".sarif", ".parquet")
-# The share of the inputs that may be unreadable before the answer is none to act on, as everywhere.
-MOST_UNREADABLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -79,32 +81,36 @@ def audit(
     """One verdict a media file under asked.paths, with its evidence, in the folder `out`; what was begun goes on.
 
     engine: "local" or "ray", devices: where networks run, one process each (default: the bench's). resume: a folder
-    that holds no audit is refused. outputs: files to export to besides. Raises UsageError and its kin before anything
-    is opened, NothingToEvaluate when there is no input, RunFailed when the machine fails: the same command goes on.
+    that holds no audit is refused. outputs: files to export to besides. A request of nothing goes on with whatever was
+    begun there. Raises UsageError and its kin before anything is opened, NothingToEvaluate when there is no input,
+    RunFailed when the machine fails: the same command goes on.
     """
     bench = bench or Bench()
-    _check_outputs(outputs)
+    if devices:
+        bench = replace(bench, device=devices[0])
+    _check_outputs(outputs, out)
     _check_folder(out)
-    begun = (out / DATABASE).is_file()
-    if resume and not begun:
+    if resume and not (out / DATABASE).is_file():
         raise BadSource(f"{out} holds no audit to resume; give the folder of one, or leave --resume away")
-    if not begun and not asked.paths:
-        raise UsageError("nothing to audit: give folders, files, archives, tables or URLs")
     warnings: list[str] = []
     with working_on(out):
-        plan = _agreed(asked, out) if begun else planned(asked, out, bench, warnings)
-        with Store(out, plan.plain()) as store:
+        _sweep(out)
+        plan = _agreed(asked, out)
+        begun = plan is not None
+        if plan is None:
+            if not asked.paths:
+                raise UsageError("nothing to audit: give folders, files, archives, tables or URLs")
+            _discard(out)
+            plan = planned(asked, out, bench, warnings)
+        with Store(out, None if begun else plan.plain()) as store:
             if not store.frozen:
                 _list(store, plan, out, bench, warnings)
-            arguments = {"configuration": plan.plain(), "folder": os.fspath(out.resolve()), "workers": bench.workers}
-            spec = Spec("evalkit.auditing.examining:examiner", arguments)
-            run(
-                store, spec, engine=engine, devices=devices or (bench.device,), address=address,
-                progress=bench.progress,
-            )  # fmt: skip
+            _examine(store, plan, out, engine, devices, address, bench)
             bench.progress.start("concluding and sealing", 1)
-            sealed = _sealed(store, plan, out, command)
-            shown = show(store, plan, out, bench.workers)
+            # What is sealed and drawn stays: only a reviewer's decision draws it again.
+            is_done = (out / SEAL).is_file() and (out / PAGE).is_file()
+            sealed = read_seal(out) if is_done else _sealed(store, plan, out, command)
+            shown = dossier_of(out) if is_done else show(store, plan, out, bench.workers)
             bench.progress.finish()
     for file in (out / TABLE, *outputs):
         export(out, file)
@@ -131,10 +137,18 @@ def dossier_of(out: Path) -> Dossier:
 # ---------------------------------------------------------------------------------------------- steps
 
 
-def _agreed(asked: Request, out: Path) -> Configuration:
-    """The configuration of an audit that was begun, where nothing else is asked now and the code is the same."""
+def _agreed(asked: Request, out: Path) -> Configuration | None:
+    """The configuration of the audit that was begun here, where nothing else is asked now and the code is the same.
+
+    None where none was begun. An audit begins with its frozen manifest: what a mistaken PATH or a kill left before
+    that binds nobody, unless nothing is asked but to go on.
+    """
+    if not (out / DATABASE).is_file():
+        return None
     with Store(out) as store:
-        plain = store.configuration
+        plain, frozen = store.configuration, store.frozen
+    if not plain or (not frozen and asked != Request()):
+        return None
     now, before = asked.asked(), dict(plain.get("asked", {}))
     if asked == Request():
         now = before  # --out alone: whatever it was
@@ -144,12 +158,19 @@ def _agreed(asked: Request, out: Path) -> Configuration:
                 f"{out} holds an audit with {key} = {before.get(key)!r}, now it is {now.get(key)!r}; ask for the same,"
                 " or begin another with --out"
             )
+    # What is sealed needs no code any more: it is shown as it is.
     if not (out / SEAL).is_file() and plain["code"] != code():
         raise BadSetting(
             f"the audit in {out} was begun by other code ({_versions(plain['code'])}), this is {_versions(code())}; go"
             " on with that, or begin another with --out"
         )
     return Configuration.read(plain)
+
+
+def _discard(out: Path) -> None:
+    """Take away the database of an audit that never began."""
+    for name in (f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", DATABASE):
+        (out / name).unlink(missing_ok=True)
 
 
 def _versions(found: Mapping[str, Any]) -> str:
@@ -171,17 +192,38 @@ def _list(store: Store, plan: Configuration, out: Path, bench: Bench, warnings: 
         store.note("witnesses", "\n".join(f"{name} {digest}" for name, digest in pool.witnesses.items()))
         store.note("decoders", "\n".join(f"{name} {version}" for name, version in pool.decoders.items()))
     store.note("started", datetime.now(UTC).isoformat(timespec="seconds"))
-    count = store.freeze(found)
+    store.freeze(_some(found, asked["paths"]))
     bench.progress.finish()
-    left = [f"{number:,} files left out {why}" for why, number in found.left_out.items() if number]
-    store.note("left_out", "\n".join(left))
-    warnings.extend(left)
-    if not count:
-        raise NothingToEvaluate(f"no file under {', '.join(asked['paths'])}; check the PATHs, --include and --exclude")
+    warnings.extend(f"{number:,} files left out {why}" for why, number in found.left_out.items() if number)
+    store.note("left_out", "\n".join(warnings))
+
+
+def _some(found: Iterable[Entry], paths: Sequence[str]) -> Iterator[Entry]:
+    """The inputs, of which there must be one: raised inside of the freezing, so that no empty audit is begun."""
+    entries = iter(found)
+    first = next(entries, None)
+    if first is None:
+        raise NothingToEvaluate(f"no file under {', '.join(paths)}; check the PATHs, --include and --exclude")
+    yield first
+    yield from entries
+
+
+def _examine(
+    store: Store, plan: Configuration, out: Path, engine: str, devices: Sequence[str], address: str | None, bench: Bench
+) -> None:
+    """All that is left, on devices of the kind that the audit began on: another kind gives other last digits."""
+    places = tuple(devices) or ((bench.device,) if bench.device.partition(":")[0] == plan.device else (plan.device,))
+    if other := [place for place in places if place.partition(":")[0] != plan.device]:
+        raise BadSetting(f"the audit in {out} is of {plan.device}, not {other[0]}; give --devices of that kind alone")
+    arguments = {"configuration": plan.plain(), "folder": os.fspath(out.resolve()), "workers": bench.workers}
+    spec = Spec("evalkit.auditing.examining:examiner", arguments)
+    run(store, spec, engine=engine, devices=places, address=address, progress=bench.progress)
 
 
 def _sealed(store: Store, plan: Configuration, out: Path, command: str) -> Seal:
-    """Conclude and seal; a folder that is sealed already keeps its seal."""
+    """Conclude and seal; a folder that is sealed already keeps its seal, and by other code is not concluded again."""
+    if (out / SEAL).is_file() and store.configuration["code"] != code():
+        return read_seal(out)
     batch = gathered(store, plan)
     together = decided(batch, plan)
     header = _header(store, plan, batch, together, command)
@@ -228,21 +270,33 @@ def _unclearing(plan: Configuration) -> list[str]:
 
 
 def _check_folder(out: Path) -> None:
-    """Refuse a folder that holds other things: an audit is never mixed with them."""
+    """Refuse to begin in a folder that holds other things: an audit is never mixed with them."""
     if out.exists() and not out.is_dir():
         raise UnwritableOutput(f"{out} is a file; give a folder with --out")
+    if (out / DATABASE).is_file():
+        return
     names = (p.name for p in out.iterdir()) if out.is_dir() else ()
     strangers = sorted(n for n in names if n not in OURS and not n.startswith((HASHES, DATABASE, ".")))
     if strangers:
         raise UnwritableOutput(f"{out} holds other things ({strangers[0]!r}); give a new or empty folder with --out")
 
 
-def _check_outputs(outputs: Sequence[Path]) -> None:
+def _check_outputs(outputs: Sequence[Path], out: Path) -> None:
     for file in outputs:
         if file.suffix not in EXPORTS:
             raise BadSetting(f"-o {file}: the suffix picks the format; expected one of {' '.join(EXPORTS)}")
-        if not file.parent.is_dir():
+        inside = file.parent.resolve() == out.resolve()
+        if inside and file.name in OURS - {TABLE}:
+            raise BadSetting(f"-o {file} is a part of the audit itself; choose another name")
+        if not inside and not file.parent.is_dir():
             raise UnwritableOutput(f"-o {file}: the folder {file.parent} does not exist; make it first")
+
+
+def _sweep(out: Path) -> None:
+    """Clear away drafts that a kill left; whoever holds the folder's lock has none under way."""
+    for draft in (*out.glob(".*"), *(out / PAGES).glob(".*")):
+        if draft.parent.name == PAGES or draft.name.startswith(DRAFTS):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write(out: Path, drawn: Mapping[str, bytes]) -> None:

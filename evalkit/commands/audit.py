@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ..errors import BadSetting, ExitCode
+from ..errors import BadSetting, EvalkitError, ExitCode
 from ..options import Run, common
 
 if TYPE_CHECKING:
@@ -233,8 +233,12 @@ def decide(folder: Path, record: str, decision: str, verdict: str | None, review
     from ..auditing.repeating import redraw
 
     made = decided(folder, record, cast(Any, decision), reviewer=reviewer, reason=reason, verdict=cast(Any, verdict))
-    redraw(folder)
     click.echo(f"decision {made['hash']} on {made.get('id', record)}: {decision}")
+    try:
+        redraw(folder)
+    except EvalkitError as error:
+        # The decision stands; to fail would have it made twice.
+        click.echo(f"warning: the pages do not show it yet, the next command on {folder} draws them: {error}", err=True)
 
 
 @audit.command()

@@ -12,6 +12,9 @@ from typing import Any
 from ..errors import BadSetting
 
 MiB = 2**20
+# A request of several files is answered early once these are used up, so that it is neither long nor large.
+TOGETHER_OUT = 8 * MiB  # bytes of pixels and texts given back
+TOGETHER_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,20 @@ class Limits:
         return self.most_bytes
 
     @property
+    def largest(self) -> int:
+        """Bytes that one file may give back."""
+        return max(3 * self.most_pixels, 4 * self.most_characters)
+
+    @property
     def progress(self) -> int:
-        """Where in the shared memory a worker notes what it is doing: two bytes, the stage and the witness."""
-        return self.out + max(3 * self.most_pixels, 4 * self.most_characters)
+        """Where in the shared memory a worker notes what it is doing: three bytes, the stage, the witness and which
+        file of its request."""
+        return self.out + TOGETHER_OUT + self.largest
 
     @property
     def shared(self) -> int:
         """Bytes of the shared memory of one worker; only pages that were touched take memory."""
-        return self.progress + 2
+        return self.progress + 3
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..samples import _headers
-from ..samples._media import _rgb, decode_text
+from ..samples._headers import facts_of
+from ..samples._media import as_rgb, decode_text
 from ..types import MediaFacts, Modality, State
 from . import budgets, faults, kinds
 from .faults import Refused
@@ -204,31 +204,6 @@ def _decode_image(
         reading.pixels = into(image, room)
 
 
-def facts_of(image: Image.Image, size: int, frames: int | None = None) -> MediaFacts:
-    """What `samples._headers.read_facts` says, of an image that is open already: a second opening would cost 5 %.
-
-    size: bytes of the file. frames: where they are known already.
-    """
-    is_jpeg = image.format in ("JPEG", "MPO")
-    return MediaFacts(
-        format="JPEG" if is_jpeg else str(image.format),
-        mode=_headers._mode(image),
-        width=image.width,
-        height=image.height,
-        frames=1 if is_jpeg else frames or int(getattr(image, "n_frames", 1)),
-        quality=_headers._quality(image) if is_jpeg else None,
-        orientation=_headers._orientation(image),
-        profile="icc_profile" in image.info,
-        bytes=size,
-        subsampling=_headers._subsampling(image) if is_jpeg else None,
-        progressive=bool(image.info.get("progressive")),
-        tables=_headers._tables(image) if is_jpeg else None,
-        exif="exif" in image.info,
-        camera=_headers._camera(image),
-        chunks=_headers._chunks(image),
-    )
-
-
 def into(image: Image.Image, room: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """uint8 [H, W, 3] at the front of `room`, as decode_image makes it of a loaded image."""
     width, height = image.size
@@ -250,5 +225,6 @@ def _plain(band: Image.Image) -> npt.NDArray[np.uint8]:
     if band.mode == "RGB":
         import numpy as np
 
-        return np.asarray(band)
-    return _rgb(band)
+        # as_rgb would copy twice what is copied into the room in any case.
+        return np.frombuffer(band.tobytes(), np.uint8).reshape(band.height, band.width, 3)
+    return as_rgb(band)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import struct
 import time
@@ -16,6 +17,9 @@ from typing import Any, NoReturn
 DEEPEST = 24  # levels of nesting; evidence of honest witnesses has four
 LARGEST = 2**53 - 1  # what every reader of JSON holds exactly (RFC 8259, section 6; RFC 8785, 3.2.2.3)
 
+
+# Without any of these, what the standard decoder makes of numbers is exact and finite: no callback for each of them.
+UNUSUAL = re.compile(rb"[0-9]{16}|[0-9][eE]|NaN|Infinity")
 
 ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
@@ -78,7 +82,8 @@ def _some(source: socket.socket, most: int) -> bytearray:
 def strict(body: bytes) -> Any:
     """JSON without NaN, infinities, lone surrogates or deep nesting; BadMessage otherwise."""
     try:
-        found = DECODER.decode(body.decode("utf-8", "backslashreplace"))
+        decoder = DECODER if UNUSUAL.search(body) else QUICK
+        found = decoder.decode(body.decode("utf-8", "backslashreplace"))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"no JSON: {str(error)[:80]}") from error
     # Too few brackets to nest deeply and no escape that could be half a pair: nothing to clean.
@@ -105,6 +110,7 @@ def _exact(digits: str) -> int:
 
 
 DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_exact)
+QUICK = json.JSONDecoder()
 
 
 def _cleaned(found: Any, depth: int) -> Any:

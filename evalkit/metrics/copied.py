@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import DoesNotApply, TooFewSamples
 from ..resample import LEVEL, around, jackknife, moves_of_mean
 from ..types import Estimate, Features, SampleSet, metric
+from ._bounded import scored
 from ._guards import at_least_one
 from ._suffixes import inside_spans, longest_matches
 from ._words import texts_of
@@ -120,7 +121,9 @@ def mean_longest(lengths: Lengths, *, side: str = "fake") -> Estimate:
     each = torch.tensor([_longest(own) for own in lengths], dtype=torch.float64)
     error = float(each.std()) / math.sqrt(len(each))
     found = around(float(each.mean()), error, "standard error", df=len(each) - 1, low=0.0)
-    return replace(found, per_sample=each if side == "fake" else None, moves={side: moves_of_mean(each)})
+    found = replace(found, per_sample=each if side == "fake" else None, moves={side: moves_of_mean(each)})
+    # No match is longer than its text.
+    return scored(found, len(each), high=sum(map(len, lengths)) / len(each))
 
 
 def extracted_share(
@@ -159,7 +162,8 @@ def _share(hits: Sequence[int], sizes: Sequence[int], side: str) -> Estimate:
     if int((whole > 0).sum()) < 2:
         raise TooFewSamples("fewer than two texts are long enough; nothing can be counted")
     without = (part.sum() - part) / (whole.sum() - whole)
-    return jackknife(float(part.sum() / whole.sum()), [without], low=0.0, high=1.0, sides=(side,))
+    found = jackknife(float(part.sum() / whole.sum()), [without], low=0.0, high=1.0, sides=(side,))
+    return scored(found, int((whole > 0).sum()))
 
 
 def _longest(own: Tensor) -> int:
@@ -168,4 +172,5 @@ def _longest(own: Tensor) -> int:
 
 def _counted(lengths: Lengths) -> Estimate:
     value = float(max(map(_longest, lengths), default=0))
-    return Estimate(value, value, value, "counted")
+    # Another draw has another longest: nothing is told apart by this one.
+    return Estimate(value, value, value, "none")

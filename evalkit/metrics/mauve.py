@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import BadRows, BadSetting
 from ..resample import around, jackknife, moves_of_mean
 from ..types import Estimate, Features, metric
+from ._bounded import unvaried
 from ._guards import at_least_one, two_sides
 
 SCALING = 5.0
@@ -185,7 +186,9 @@ def _kmeans(points: Tensor, k: int, redos: int, seed: int) -> Tensor:
 
 def value_of(parts: Parts, number: Number, half: float = 0.0) -> float:
     """The mean over the quantisations of a number of both histograms, `half` a count added to every bucket."""
-    return sum(float(_of_counts(number, half, p, other=q, is_real=True)) for p, q in map(_histograms, parts)) / len(parts)
+    return sum(float(_of_counts(number, half, p, other=q, is_real=True)) for p, q in map(_histograms, parts)) / len(
+        parts
+    )
 
 
 def estimate_of(parts: Parts, number: Number, half: float = 0.0) -> Estimate:
@@ -199,18 +202,32 @@ def estimate_of(parts: Parts, number: Number, half: float = 0.0) -> Estimate:
         without.append((less_real[real], less_fake[fake]))
     value = sum(values) / len(values)
     deleted = [torch.stack(side).mean(0) for side in zip(*without, strict=True)]
+    least = min(map(len, deleted)) - 1
     found = jackknife(value, deleted, low=0.0, high=1.0, sides=("real", "fake"))
     if len(values) < 2:
-        return found
+        return unvaried(found, least + 1, lambda share: _furthest(parts, number, half, share))
     by_seed = float(torch.tensor(values, dtype=torch.float64).var()) / len(values)
     by_sample = sum(float(moved.square().sum()) for moved in (found.moves or {}).values())
     if not by_seed > 0:
-        return found
-    least = min(map(len, deleted)) - 1
+        return unvaried(found, least + 1, lambda share: _furthest(parts, number, half, share))
     df = (by_sample + by_seed) ** 2 / (by_sample**2 / least + by_seed**2 / (len(values) - 1))
     both = around(value, math.sqrt(by_sample + by_seed), "jackknife and seeds", df=df, low=0.0, high=1.0)
     seeds = moves_of_mean(torch.tensor(values))
     return replace(both, moves={**(found.moves or {}), "seeds": seeds})
+
+
+def _furthest(parts: Parts, number: Number, half: float, share: float) -> tuple[float, float]:
+    """The number if that share of each side lay in a bucket of its own, and if it lay as the other side does; sorted."""
+    apart, mixed = [], []
+    for p, q in map(_histograms, parts):
+        own, other = ((1 - share) * side for side in (p, q))
+        add = torch.tensor([[share, 0.0], [0.0, share]], dtype=torch.float64)
+        one, two = torch.cat([own, add[0] * p.sum()]), torch.cat([other, add[1] * q.sum()])
+        apart.append(float(_of_counts(number, half, one, other=two, is_real=True)))
+        own, other = own + share * q * p.sum() / q.sum(), other + share * p * q.sum() / p.sum()
+        mixed.append(float(_of_counts(number, half, own, other=other, is_real=True)))
+    ends = sorted([sum(apart) / len(parts), sum(mixed) / len(parts)])
+    return ends[0], ends[1]
 
 
 def _histograms(labels: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ import torch
 from ..errors import TooFewSamples
 from ..resample import jackknife
 from ..types import Estimate, Features, SampleSet, metric
+from ._bounded import mixed, scored, unvaried
 from ._guards import at_least_one
 from ._words import Gram, Words, ngrams_of, texts_of
 
@@ -60,7 +61,9 @@ def distinct_share(texts: Iterable[str], *, n: int = 2) -> Estimate:
     sizes = torch.tensor([counts.total() for counts in grams], dtype=torch.float64)
     # Without a text, the n-grams that only it holds are gone, and its share of the total.
     without = (len(holders) - own) / (sizes.sum() - sizes)
-    return jackknife(len(holders) / float(sizes.sum()), [without], low=0.0, high=1.0, sides=("fake",))
+    value, n = len(holders) / float(sizes.sum()), int((sizes > 0).sum())
+    found = jackknife(value, [without], low=0.0, high=1.0, sides=("fake",))
+    return unvaried(found, n, lambda share: mixed(value, share, 0.0, 1.0))
 
 
 def novel_share(train_texts: Iterable[str], fake_texts: Iterable[str], *, n: int = 4) -> Estimate:
@@ -75,7 +78,8 @@ def novel_share(train_texts: Iterable[str], fake_texts: Iterable[str], *, n: int
     new = torch.tensor([sum(1 for gram in own if gram not in known) for own in grams], dtype=torch.float64)
     sizes = torch.tensor([len(own) for own in grams], dtype=torch.float64)
     without = (new.sum() - new) / (sizes.sum() - sizes)
-    return jackknife(float(new.sum() / sizes.sum()), [without], low=0.0, high=1.0, sides=("fake",))
+    found = jackknife(float(new.sum() / sizes.sum()), [without], low=0.0, high=1.0, sides=("fake",))
+    return scored(found, int((sizes > 0).sum()))
 
 
 def mean_self_bleu(texts: Iterable[str], *, n: int = 4) -> Estimate:
@@ -92,7 +96,9 @@ def mean_self_bleu(texts: Iterable[str], *, n: int = 4) -> Estimate:
     for own, score in zip(matches, scores.tolist(), strict=True):
         for other, losses in own.losses.items():
             left[other] += _score(own, [m - lost for m, lost in zip(own.matched, losses, strict=True)]) - score
-    return jackknife(float(scores.mean()), [left / (len(scores) - 1)], low=0.0, high=1.0, sides=("fake",))
+    value = float(scores.mean())
+    found = jackknife(value, [left / (len(scores) - 1)], low=0.0, high=1.0, sides=("fake",))
+    return unvaried(found, len(scores), lambda share: mixed(value, share, 0.0, 1.0))
 
 
 def self_bleu_scores(texts: Sequence[Words], n: int = 4) -> list[float]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import BadSetting, TooFewSamples, UsageError
 from ..resample import around, jackknife, moves_of_mean
 from ..types import Estimate, Features, SampleSet, metric
+from ._bounded import mixed, scored, unvaried
 from ._guards import at_least_one
 from ._words import ngrams_of, texts_of
 
@@ -106,7 +107,7 @@ def corpus_bleu(texts: Sequence[str], references: Sequence[Sequence[str]], *, n:
             own = Counter(ngrams_of(words, order))
             row += [(own & best).total(), own.total()]
         rows.append(row)
-    return _of_sums(rows, _bleu)
+    return _of_sums(rows, _bleu, _bleu_extremes)
 
 
 def corpus_chrf(texts: Sequence[str], references: Sequence[Sequence[str]], *, word_order: int = 0) -> Estimate:
@@ -121,7 +122,7 @@ def corpus_chrf(texts: Sequence[str], references: Sequence[Sequence[str]], *, wo
         own = _pieces(text, word_order)
         each = [_overlap(own, _pieces(other, word_order)) for other in others]
         rows.append(max(each, key=lambda row: float(_chrf(torch.tensor(row, dtype=torch.float64)))))
-    return _of_sums(rows, _chrf)
+    return _of_sums(rows, _chrf, _chrf_extremes)
 
 
 def mean_rouge(texts: Sequence[str], references: Sequence[Sequence[str]], part: str) -> Estimate:
@@ -132,7 +133,7 @@ def mean_rouge(texts: Sequence[str], references: Sequence[Sequence[str]], part: 
     each = torch.tensor(scores, dtype=torch.float64)
     error = float(each.std()) / math.sqrt(len(each))
     found = around(float(each.mean()), error, "standard error", df=len(each) - 1, low=0.0, high=1.0)
-    return replace(found, per_sample=each, moves={"fake": moves_of_mean(each)})
+    return scored(replace(found, per_sample=each, moves={"fake": moves_of_mean(each)}), len(each))
 
 
 def rouge_f1(text: str, reference: str, part: str) -> float:
@@ -159,13 +160,27 @@ def common_subsequence(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     return len(b) - row.bit_count()
 
 
-def _of_sums(rows: Sequence[Sequence[float]], number: Callable[[Tensor], Tensor]) -> Estimate:
-    """A number of counts summed over the texts, with its leave-one-out jackknife in [0, 1]."""
+def _of_sums(
+    rows: Sequence[Sequence[float]], number: Callable[[Tensor], Tensor], extremes: Callable[[Tensor], list[Tensor]]
+) -> Estimate:
+    """A number of counts summed over the texts, with its leave-one-out jackknife in [0, 1].
+
+    extremes: of the sums of texts, what they were of texts that share nothing and of texts that are their references.
+    """
     if len(rows) < 2:
         raise TooFewSamples(f"{len(rows)} texts; an interval needs 2")
     counts = torch.tensor(rows, dtype=torch.float64)
     total = counts.sum(0)
-    return jackknife(float(number(total)), [number(total - counts)], low=0.0, high=1.0, sides=("fake",))
+    value = float(number(total))
+    found = jackknife(value, [number(total - counts)], low=0.0, high=1.0, sides=("fake",))
+
+    def ends(share: float) -> tuple[float, float]:
+        # Corpus scores are no means: a few texts can move them by more than their share, or be too short to count.
+        one, two = (float(number((1 - share) * total + share * end)) for end in extremes(total))
+        low, high = mixed(value, share, 0.0, 1.0)
+        return min(one, low), max(two, high)
+
+    return unvaried(found, len(rows), ends)
 
 
 def _bleu(sums: Tensor) -> Tensor:
@@ -175,6 +190,20 @@ def _bleu(sums: Tensor) -> Tensor:
     brevity = torch.where(length > closest, torch.ones_like(length), torch.exp(1 - closest / length.clamp_min(1)))
     # ln 0 is minus infinity and its exponential 0: no n-gram of some order in common.
     return brevity * precision.log().mean(-1).exp()
+
+
+def _bleu_extremes(sums: Tensor) -> list[Tensor]:
+    none, all_of_it = sums.clone(), sums.clone()
+    none[2::2] = 0
+    all_of_it[1], all_of_it[2::2] = sums[0], sums[3::2]
+    return [none, all_of_it]
+
+
+def _chrf_extremes(sums: Tensor) -> list[Tensor]:
+    none, all_of_it = sums.clone(), sums.clone()
+    none[0::3] = 0
+    all_of_it[0::3], all_of_it[1::3] = sums[2::3], sums[2::3]
+    return [none, all_of_it]
 
 
 def _chrf(sums: Tensor) -> Tensor:

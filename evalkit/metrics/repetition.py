@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import TooFewSamples
 from ..resample import around, jackknife
 from ..types import Estimate, Features, Part, SampleSet, metric
+from ._bounded import mixed, scored, unvaried
 from ._guards import at_least_one
 from ._words import Words, ngrams_of, texts_of
 
@@ -53,7 +54,7 @@ def repetition(samples: SampleSet) -> dict[str, Estimate]:
     more than in `seq_rep`. Interval: leave-one-out jackknife.
     """
     words = [text.split() for text in texts_of(samples)]
-    return {str(n): _of_counts(_counts(words, (n,)), lambda rep: rep[0]) for n in REPEATED}
+    return {str(n): _rep_of(_counts(words, (n,))) for n in REPEATED}
 
 
 # A metric of its own, because more of it is better.
@@ -120,7 +121,8 @@ def diversity_of_ngrams(texts: Sequence[Words], *, n: int = 4) -> Estimate:
             mine = own.get(i, Counter())
             gone = sum(1 for gram, count in mine.items() if count == counts[gram])
             without[i] += (len(counts) - gone) / (len(held) - mine.total())
-    return jackknife(value, [without], low=0.0, high=float(n), sides=("fake",))
+    found = jackknife(value, [without], low=0.0, high=float(n), sides=("fake",))
+    return unvaried(found, len(own), lambda share: mixed(value, share, 0.0, float(n)), high=float(n))
 
 
 def mean_repetition(texts: Sequence[Words], *, n: int = 4) -> Estimate:
@@ -136,12 +138,17 @@ def mean_repetition(texts: Sequence[Words], *, n: int = 4) -> Estimate:
     found = around(mean, error, "standard error", df=len(shares) - 1, low=0.0, high=1.0)
     moves = torch.zeros(len(texts), dtype=torch.float64)
     moves[long_enough] = (shares - mean) / math.sqrt(len(shares) * (len(shares) - 1))
-    return replace(found, per_sample=shares if bool(long_enough.all()) else None, moves={"fake": moves})
+    found = replace(found, per_sample=shares if bool(long_enough.all()) else None, moves={"fake": moves})
+    return scored(found, len(shares))
 
 
 def product_of_unrepeated(texts: Sequence[Words]) -> Estimate:
     """`unrepeated` of texts given in words, in (0, 1], with its 95 % interval; TooFewSamples."""
     return _of_counts(_counts(texts, REPEATED), lambda rep: (1 - rep).prod(0))
+
+
+def _rep_of(counts: Tensor) -> Estimate:
+    return scored(_of_counts(counts, lambda rep: rep[0]), int((counts[..., 1] > 0).all(1).sum()))
 
 
 def ratio_of_compression(texts: Iterable[str]) -> float:
@@ -186,5 +193,11 @@ def _of_counts(counts: Tensor, number: Callable[[Tensor], Tensor]) -> Estimate:
     if not bool((less[..., 1] > 0).all()):
         raise TooFewSamples("fewer than two texts are long enough for an n-gram; nothing can be repeated")
     without = number((1 - less[..., 0] / less[..., 1]).T)
-    value = float(number(1 - total[..., 0] / total[..., 1]))
-    return jackknife(value, [without], low=0.0, high=1.0, sides=("fake",))
+    rep = 1 - total[..., 0] / total[..., 1]
+    found = jackknife(float(number(rep)), [without], low=0.0, high=1.0, sides=("fake",))
+
+    def ends(share: float) -> tuple[float, float]:
+        low, high = sorted(float(number(to)) for to in (rep * (1 - share), rep + share * (1 - rep)))
+        return low, high
+
+    return unvaried(found, int((counts[..., 1] > 0).all(1).sum()), ends)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import BadSetting, DoesNotApply, TooFewSamples
 from ..resample import LEVEL, around, jackknife, moves_of_mean
 from ..types import Estimate, Features, Part, SampleSet, metric
+from ._bounded import scored, unseen, unvaried
 from ._guards import scores_of
 from ._words import texts_of
 from .detection import wilson
@@ -90,7 +91,8 @@ def mean_score(scores: Tensor, *, moved: bool = True) -> Estimate:
         raise TooFewSamples(f"{len(scores)} scores; an interval needs 2")
     error = float(scores.std()) / len(scores) ** 0.5
     found = around(float(scores.mean()), error, "standard error", df=len(scores) - 1, low=0.0, high=1.0)
-    return replace(found, per_sample=scores, moves={"fake": moves_of_mean(scores)}) if moved else found
+    found = scored(replace(found, moves={"fake": moves_of_mean(scores)}), len(scores))
+    return replace(found, per_sample=scores) if moved else replace(found, moves=None)
 
 
 def share_above(scores: Tensor, threshold: float = THRESHOLD) -> Estimate:
@@ -140,7 +142,12 @@ def association(texts: Sequence[str], groups: Groups = GENDER, targets: Sequence
     value = _mean_variation(total)
     if not bool(value.isfinite()) or not bool(without.isfinite().all()):
         raise DoesNotApply("no target word stands beside a group's words in two texts")
-    return jackknife(float(value), [without], low=0.0, high=1 - 1 / len(groups), sides=("fake",))
+    most = 1 - 1 / len(groups)
+    found = jackknife(float(value), [without], low=0.0, high=most, sides=("fake",))
+    # Each target word has texts of its own, and few of them may hold it.
+    held = (beside.sum(-1) > 0).sum(0)
+    reach = sum(unseen(int(n)) for n in held if n) / int((held > 0).sum())
+    return unvaried(found, 1, lambda _: (found.value - reach, found.value + reach), high=most)
 
 
 def _of_counts(counts: Tensor) -> Estimate:
@@ -149,7 +156,10 @@ def _of_counts(counts: Tensor) -> Estimate:
     if not bool((without.sum(-1) > 0).all()):
         raise DoesNotApply("fewer than two texts hold a word of any group")
     value = float(_variation(total))
-    return jackknife(value, [_variation(without)], low=0.0, high=1 - 1 / counts.shape[1], sides=("fake",))
+    most = 1 - 1 / counts.shape[1]
+    found = jackknife(value, [_variation(without)], low=0.0, high=most, sides=("fake",))
+    # Shares of which a part is of other groups move by that part, whatever they are.
+    return unvaried(found, int((counts.sum(-1) > 0).sum()), lambda part: (value - part, value + part), high=most)
 
 
 def _variation(counts: Tensor) -> Tensor:

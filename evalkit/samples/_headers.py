@@ -47,24 +47,33 @@ def read_facts(source: bytes | Path) -> MediaFacts:
     A JPEG with auxiliary pictures (MPO) counts as a JPEG of one frame. Raises UnreadableSample as decoding does.
     """
     with opened(source) as image:
-        is_jpeg = image.format in ("JPEG", "MPO")
-        return MediaFacts(
-            format="JPEG" if is_jpeg else str(image.format),
-            mode=_mode(image),
-            width=image.width,
-            height=image.height,
-            frames=1 if is_jpeg else int(getattr(image, "n_frames", 1)),
-            quality=_quality(image) if is_jpeg else None,
-            orientation=_orientation(image),
-            profile="icc_profile" in image.info,
-            bytes=len(source) if isinstance(source, bytes) else source.stat().st_size,
-            subsampling=_subsampling(image) if is_jpeg else None,
-            progressive=bool(image.info.get("progressive")),
-            tables=_tables(image) if is_jpeg else None,
-            exif="exif" in image.info,
-            camera=_camera(image),
-            chunks=_chunks(image),
-        )
+        return facts_of(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
+
+
+def facts_of(image: Image.Image, size: int, frames: int | None = None) -> MediaFacts:
+    """The header facts, as `read_facts` gives them, of an image that is open already and was not decoded yet.
+
+    size: bytes of the file. frames: where they are known; counting them moves the decoder and may raise whatever it
+    raises on a broken frame.
+    """
+    is_jpeg = image.format in ("JPEG", "MPO")
+    return MediaFacts(
+        format="JPEG" if is_jpeg else str(image.format),
+        mode=_mode(image),
+        width=image.width,
+        height=image.height,
+        frames=1 if is_jpeg else frames or int(getattr(image, "n_frames", 1)),
+        quality=_quality(image) if is_jpeg else None,
+        orientation=_orientation(image),
+        profile="icc_profile" in image.info,
+        bytes=size,
+        subsampling=_subsampling(image) if is_jpeg else None,
+        progressive=bool(image.info.get("progressive")),
+        tables=_tables(image) if is_jpeg else None,
+        exif="exif" in image.info,
+        camera=_camera(image),
+        chunks=_chunks(image),
+    )
 
 
 def _mode(image: Image.Image) -> str:
@@ -101,10 +110,12 @@ def _subsampling(image: Image.Image) -> str:
 
 def _tables(image: Image.Image) -> str | None:
     tables: dict[int, Sequence[int]] = getattr(image, "quantization", {})
-    if not tables:
-        return None
-    said = repr([(key, *tables[key]) for key in sorted(tables)])
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    return _tables_digest(tuple((key, *tables[key]) for key in sorted(tables))) if tables else None
+
+
+@lru_cache(maxsize=4096)
+def _tables_digest(tables: tuple[tuple[int, ...], ...]) -> str:
+    return hashlib.sha256(repr(list(tables)).encode()).hexdigest()[:12]
 
 
 def _camera(image: Image.Image) -> str:

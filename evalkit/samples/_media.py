@@ -67,10 +67,11 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     colour Pillow keeps the high byte. Raises UnreadableSample with a short reason.
     """
     with opened(data) as image:
-        return _rgb(image)
+        return as_rgb(image)
 
 
-def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+def as_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3], owned by the caller, of an open image, as `decode_image` says; raises as Pillow does."""
     import numpy as np
 
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):

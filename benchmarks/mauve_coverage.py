@@ -1,7 +1,7 @@
 """Does MAUVE's interval hold? Counts how often it holds MAUVE's expected value at the same n, for known families.
 
 The expected value, over draws of both sides and over k-means seeds, is the mean over further, independent draws. Every
-draw is quantised once, with the metrics' defaults, and gives four numbers: MAUVE, the frontier integral, both smoothed.
+draw is quantised once, with the metrics' defaults, and gives MAUVE, smoothed MAUVE and the frontier integral.
 Prints a Markdown table, a row outside 93 to 97 % in bold: `python -m benchmarks.mauve_coverage [--repeats 200]`.
 """
 
@@ -27,13 +27,12 @@ HEAD = (
 )
 SIZES = (200, 500, 1000)
 # A draw of a thousand costs five times as much as one of two hundred.
-COSTLY, FEWER = 1000, 100
+COSTLY, FEWER = 500, 100
 GOAL = (93.0, 97.0)
 NUMBERS = {
     "mauve": (area_of_frontier, 0.0),
     "mauve.star": (area_of_frontier, 0.5),
     "frontier_integral": (integral_of_frontier, 0.0),
-    "frontier_integral.star": (integral_of_frontier, 0.5),
 }
 
 Parts = list[tuple[Tensor, Tensor]]
@@ -51,7 +50,7 @@ class Family:
 FAMILIES = (
     Family("Gaussian, equal", 16, lambda n, d, g: (gaussian(n, d, g), gaussian(n, d, g))),
     Family("Gaussian, moved by 0.2", 16, lambda n, d, g: (gaussian(n, d, g), gaussian(n, d, g, shift=0.2))),
-    Family("mixture, equal", 32, lambda n, d, g: (mixture(n, d, g), mixture(n, d, g))),
+    Family("Gaussian, moved by 0.8", 16, lambda n, d, g: (gaussian(n, d, g), gaussian(n, d, g, shift=0.8))),
     Family("mixture, moved by 1", 8, lambda n, d, g: (mixture(n, d, g), mixture(n, d, g) + 1)),
     Family("mixture, 3 of 10 modes lost", 32, lambda n, d, g: (mixture(n, d, g), mixture(n, d, g, modes=7))),
 )
@@ -91,7 +90,7 @@ def _by_seeds(found: Estimate) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=200, help=f"at most; {COSTLY} a side take {FEWER}")
+    parser.add_argument("--repeats", type=int, default=200, help=f"at most; from {COSTLY} a side on {FEWER}")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     given = parser.parse_args()
     torch.set_num_threads(1)

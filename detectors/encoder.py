@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import BadSetting, RunFailed, UnreadableSample
+from evalkit.errors import BadSetting, BadSource, RunFailed, UnreadableSample
 from evalkit.extractors._network import plain_float32
 from evalkit.extractors.causal import hub
 from evalkit.extractors.causal.instrument import packed, unpacked
@@ -94,7 +94,7 @@ class Encoder(Judge):
     def _folder(self) -> Path:
         folder = Path(self._place).expanduser()
         if not self._place or not folder.is_dir():
-            raise BadSetting(
+            raise BadSource(
                 f"{self.name}: {self._place!r} is no folder; write encoder:FOLDER, a model of transformers"
             )
         if not list(folder.glob("*.safetensors")):

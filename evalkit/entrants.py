@@ -158,6 +158,25 @@ def open_source(source: Any, bench: Bench, split: str | None = None, modality: M
     return open_samples(source, split=split, modality=modality, digests=FileDigests(bench.cache.root))
 
 
+def opened(subjects: Sequence[Any], modality: Modality, bench: Bench) -> list[Any]:
+    """The subjects, those that are samples opened; ModalityMismatch, before any instrument is had, for others' kind."""
+    found = []
+    for subject in subjects:
+        if is_model_folder(subject):
+            found.append(subject)
+        elif is_generator(subject):
+            name, controls = split_controls(str(subject))
+            _check_modality(subject, registry.generators.get(name)(**controls), modality)
+            found.append(subject)
+        else:
+            try:
+                found.append(open_source(subject, bench, modality=modality))
+            except ModalityMismatch as error:
+                advice = f"as the real samples are: score {modality}s against {modality}s"
+                raise ModalityMismatch(f"{error}, {advice}") from error
+    return found
+
+
 def is_generator(subject: Any) -> bool:
     """Whether a subject is the name of a generator, perhaps with controls, or the folder of a trained one.
 

@@ -24,6 +24,9 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
+# Tables of at most so many names are told whole beside the nearest one.
+FEW = 12
+
 
 class ExitCode(IntEnum):
     """Process exit codes of the command line; when several apply, `worst` decides."""
@@ -64,13 +67,24 @@ class UsageError(EvalkitError):
 
 
 class UnknownName(UsageError):
-    """A name that is not in a table, with the nearest name that is."""
+    """A name that is not in a table, with the nearest name that is, or with all of them."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        listed = f"known: {', '.join(names)}" if names else "there are none"
+        if near := _nearest(name, names):
+            # A short table is told whole: the nearest of few names is often not the one that was meant.
+            listed = f"did you mean {near!r}?" + (f" {listed}" if len(names) <= FEW else "")
+        super().__init__(f"unknown {kind} {name!r}; {listed}")
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    """The most like of the names, "" when none is; an owner before the last dot that all share makes none more like."""
+    owner = name[: name.rfind(".") + 1]
+    shared = owner if all(other.startswith(owner) for other in names) else ""
+    tails = [other.removeprefix(shared) for other in names]
+    near = difflib.get_close_matches(name.removeprefix(shared), tails, n=1, cutoff=0.55)
+    return shared + near[0] if near else ""
 
 
 class BadSource(UsageError):

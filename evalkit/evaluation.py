@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_UNREADABLE = 0.01
+# How the sentence goes on that says why a subject cannot have a number.
+DOES_NOT_APPLY = " does not apply: "
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def evaluate(
                     if attribution and per_sample is not None and group is None:
                         shares[result.name] = _shares(sides.fake.samples, per_sample)
             except DoesNotApply as error:
-                warnings.append(f"{label} does not apply: {error}")
+                warnings.append(f"{label}{DOES_NOT_APPLY}{error}")
             except UnknownName:
                 # A part that the metric does not have: a mistake of the caller's, not a number that is missing.
                 raise

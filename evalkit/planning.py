@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -192,7 +193,8 @@ def instruments(
     """One instance of every instrument the tasks read that needs no fitting, checked for modality and for its heads.
 
     rating: the fitted generators among them, by name; without them tasks that read one are only checked.
-    Raises ModalityMismatch, or UsageError when a metric reads a head that its instrument does not have.
+    Raises ModalityMismatch; UsageError when a metric reads a head that its instrument does not have; BadSetting for a
+    part that asks more of it than it tells.
     """
     made: dict[str, Extractor] = {}
     for task in tasks:
@@ -203,6 +205,7 @@ def instruments(
         if task.is_rated and name not in rating:
             if task.metric.reads != "likelihood":
                 raise UsageError(f"{task.label}: the metric reads {task.metric.reads!r}, {name} gives likelihood")
+            _check_part(task, {})
             continue
         part = made.get(name) or rating.get(name) or door.get(name)()
         if part.modality != modality:
@@ -211,13 +214,24 @@ def instruments(
             raise UsageError(
                 f"{task.label}: the metric reads {task.metric.reads!r}, {name} gives {', '.join(sorted(part.heads))}"
             )
+        _check_part(task, getattr(part, "about", {}))
         if "paths" in task.metric.asks and not isinstance(part, Unrounded):
             raise UsageError(f"{task.label}: {name} sees whole grey levels only, and a path's steps are smaller")
         if not task.is_judged:
             made[name] = part
+            continue
+        with suppress(RunFailed):  # What cannot be had may be missing; a folder that is not there is a mistake.
+            _ = getattr(part, "recipe", "")
     for part in made.values():
         _fetch(part)
     return made
+
+
+def _check_part(task: Task, about: Mapping[str, str]) -> None:
+    """Refuse a part that was asked for by name on an instrument that does not tell the fact the part requires."""
+    fact, refusal = task.metric.requires.get(task.part or "", ("", ""))
+    if fact and about.get(fact, "none") == "none":
+        raise BadSetting(f"{refusal} ({task.instrument} was given)")
 
 
 def texts_of(tasks: Iterable[Task], made: Mapping[str, Extractor]) -> dict[str, Extractor]:

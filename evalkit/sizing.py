@@ -19,7 +19,7 @@ from typing import Any
 
 from .comparison import difference, result_of
 from .detection import Judge, judge
-from .entrants import as_entrant, check_generators, open_source, training_data
+from .entrants import as_entrant, check_generators, open_source, opened, training_data
 from .errors import BadRecord, BadSetting, EvalkitError, UnknownName, UsageError
 from .evaluation import Sides, evaluate, measure_side
 from .hardware import derive_seed
@@ -289,6 +289,7 @@ def _measured(
     reference = open_source(real, bench, split="heldout")
     training = training_data(real, train, reference.modality, bench)
     check_generators([subject])
+    [subject] = opened([subject], reference.modality, bench)
     tasks = tasks_of(
         names, reference.modality, with_train=training is not None, with_timing=False, settings=settings.metric
     )

@@ -18,6 +18,7 @@ from .entrants import (
     limited,
     named_apart,
     open_source,
+    opened,
     rating_generators,
     training_data,
 )
@@ -69,6 +70,7 @@ def one_board(
     if any(generators) and not isinstance(bench.team, Alone):
         raise UsageError("several processes share samples that are there; generate them first: evalkit generate")
     check_generators(live)
+    live = opened(live, reference.modality, bench)
     names, notes = (settings.metrics, ()) if settings.metrics else default_metrics(reference.modality)
     tasks = plan(
         names,

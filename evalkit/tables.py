@@ -28,7 +28,8 @@ def board_table(comparison: Comparison) -> str:
     lines = [["", *(f"{_clean(row.name, LONGEST_NAME)}{_role(row.role)}" for row in rows)]]
     for i, column in enumerate(comparison.columns):
         lines.append([f"{column.name} {ARROW[column.better]}", *(_cell(row.cells[i]) for row in rows)])
-    said = [comparison.title, *_lay(lines)]
+    # Of a board without a number only the reasons below are left to show.
+    said = [comparison.title, *(_lay(lines) if comparison.columns else ["no number; the reasons are below", ""])]
     if len(comparison.rows) > len(rows):
         said.append(f"{len(comparison.rows) - len(rows):,} more subjects are in the report and in --json")
     said += standings_lines(comparison)
@@ -38,7 +39,7 @@ def board_table(comparison: Comparison) -> str:
     if comparison.excluded:
         said.append(f"excluded: {len(comparison.excluded)} unreadable samples, listed in the record")
         said += [f"  {_clean(name)}: {_clean(e.id)}: {_clean(e.reason)}" for name, e in comparison.excluded[:5]]
-    legend = ["[95 % interval]"]
+    legend = ["[95 % interval]"] if comparison.columns else []
     if comparison.best:
         legend = ["* best", "= tied with the best", *legend]
     if any(row.role in ("ceiling", "floor") for row in comparison.rows):
@@ -145,7 +146,7 @@ def detection_table(found: dict[str, Any], listed: Mapping[str, Rows]) -> str:
         ends = f"thresholds {low:.6g} and {high:.6g}, trained on {_short(judged['trained_on']) or 'unknown'}"
         lines.append(f"{judged['name']}: {_counted(judged['verdicts'])} ({ends})")
         if judged["reasons"]:
-            lines.append(f"  uncertain because of: {_counted(judged['reasons'])}")
+            lines.append(f"  uncertain because of: {_counted(judged['reasons'])} (a sample may have several reasons)")
         lines += [f"  {line}" for line in _operating(judged.get("operating_point"))]
         for result in judged["results"]:
             note = f"  {result['note']}" if "note" in result else ""

@@ -17,7 +17,7 @@ from .entrants import (
     tuned_generator,
 )
 from .errors import BadSetting, Inconclusive, RunFailed, UnwritableOutput, UsageError
-from .evaluation import is_inconclusive
+from .evaluation import DOES_NOT_APPLY, is_inconclusive
 from .explaining import explain as why
 from .generation import Unfinished, check_given, generate_given, load_generator
 from .generation import generate as draw
@@ -256,12 +256,19 @@ def trained(
 
 
 def conclude(board: Leaderboard) -> None:
-    """Raise Inconclusive when a number is missing, over 1 % of an input is unreadable, or protocols differ."""
+    """Raise Inconclusive when a number is missing, over 1 % of an input is unreadable, or protocols differ.
+
+    And when there is no number at all, because none that was asked for applies.
+    """
     for record in board.records:
         if is_inconclusive(record):
             reasons = [w for w in record.warnings if " is missing: " in w]
             why = reasons[0] if reasons else f"{len(record.excluded)} unreadable, listed under excluded"
             raise Inconclusive(f"{record.subject.name}: {why}; what was measured is written, but do not act on it")
+    if board.records and not any(record.results for record in board.records):
+        # A number that a subject cannot have is not missing; but with no other beside it there is nothing to act on.
+        reasons = [w for record in board.records for w in record.warnings if DOES_NOT_APPLY in w]
+        raise Inconclusive(f"no number at all: {reasons[0] if reasons else 'nothing was measured'}")
     refused = [reason for comparison in board.comparisons for reason in comparison.refused]
     if refused:
         raise Inconclusive(f"{refused[0]} ({len(refused)} refused); what was measured is written, but do not act on it")

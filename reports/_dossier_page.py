@@ -64,7 +64,7 @@ def evidence(page: FilePage) -> list[tuple[str, list[Said]]]:
     """(heading, pieces) by kind in a fixed order; a kind that this version does not know stands last by its name."""
     found: dict[str, list[Said]] = {}
     for one in entries(page.record.get("evidence")):
-        kind = words(one.get("kind"))
+        kind = "known" if one.get("of") == "list" else words(one.get("kind"))
         found.setdefault(kind, []).append(
             Said(
                 words(one.get("says")) or "unknown",

@@ -122,7 +122,7 @@ def test_a_record_says_all_that_the_contract_asks_for() -> None:
     [detector] = record["detectors"]
     assert detector["trained_on"] == "embedded digits" and detector["digest"] == "sha256:dd"
     # What the file said when it was opened is told once, before what was found besides.
-    assert [e["kind"] for e in record["evidence"]] == ["metadata", "known"]
+    assert [(e["kind"], e.get("of")) for e in record["evidence"]] == [("metadata", None), ("fingerprint", "list")]
     assert record["evidence"][1]["p_value"] == 0.25 and record["evidence"][0]["facts"] == {"steps": 20}
     assert "name_hex" not in record and "seconds" not in str(record)
 

@@ -36,7 +36,7 @@ def record_of(finding: Finding, ruling: Ruling) -> dict[str, Any]:
     """
     opened, warnings = finding.opened, [text(w) for w in finding.opened.warnings]
     name = text(finding.id)
-    evidence = [_plain(e, _EVIDENCE, f"evidence {e.source}", warnings) for e in _all_evidence(finding)]
+    evidence = [_evidence_told(e, warnings) for e in _all_evidence(finding)]
     detectors = [_detector(o, warnings) for o in finding.opinions]
     thresholds = [d["threshold"] for d in detectors]
     concluded = _plain(ruling, _RULING, "ruling", warnings)
@@ -85,6 +85,17 @@ def _detector(opinion: Opinion, warnings: list[str]) -> dict[str, Any]:
     return {**told, "threshold": [_number(v, f"{end} threshold of {opinion.name}", warnings) for end, v in ends]}
 
 
+def _evidence_told(evidence: Evidence, warnings: list[str]) -> dict[str, Any]:
+    """A piece of evidence; a match of the user's list is a fingerprint "of" that list, in the kinds a record has."""
+    told = _plain(evidence, _EVIDENCE, f"evidence {evidence.source}", warnings)
+    return {**told, "kind": "fingerprint", "of": "list"} if evidence.kind == "known" else told
+
+
+def kind_of(told: Mapping[str, Any]) -> Any:
+    """The kind of a record's evidence, with "known" for a match of the user's list."""
+    return "known" if told.get("of") == "list" else told["kind"]
+
+
 def restored(record: Mapping[str, Any]) -> tuple[Finding, Ruling]:
     """Finding and ruling as a record says them; `record_of` makes the same record of them again.
 
@@ -99,7 +110,7 @@ def restored(record: Mapping[str, Any]) -> tuple[Finding, Ruling]:
             record["position"], record["id"], name, record["sha256"], record["bytes"],
             Opened(**opened, reason=record["reason"], warnings=tuple(record["warnings"])),
             tuple(_opinion(o) for o in record["detectors"]),
-            tuple(Evidence(**{key: e[key] for key in _EVIDENCE}) for e in record["evidence"]),
+            tuple(Evidence(**{**{key: e[key] for key in _EVIDENCE}, "kind": kind_of(e)}) for e in record["evidence"]),
         ), Ruling(**{**ruling, "conflicts": tuple(ruling["conflicts"])})  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadRecord(f"a damaged {RECORD_SCHEMA} record: {str(error)[:200]}; verify the audit") from error

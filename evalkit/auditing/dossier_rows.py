@@ -14,8 +14,13 @@ from ..types import CHIPS, STATES, Chip, FileRow
 VERDICTS = ("synthetic", "authentic", "uncertain", "unreadable")
 # What a word that this version does not know is counted as; the record on the file's page has it.
 OTHER = "other"
-# Smaller comes first: whether it can be given up, p-value, rank of what has none, minus P(fake), place in the manifest.
-Key = tuple[bool, float, float, float, int]
+# Smaller comes first: whether it can be given up, p-value, rank of what has none, minus P(fake), how much its evidence
+# weighs, place in the manifest.
+Key = tuple[bool, float, float, float, int, int]
+ORDER: tuple[Chip, ...] = (
+    "conflict", "signed", "watermark", "known", "claim", "fingerprint", "hint", "detector",
+)  # fmt: skip
+WEIGHT = {chip: place for place, chip in enumerate(ORDER)}
 
 
 def row_of(record: Mapping[str, Any], place: int) -> FileRow:
@@ -42,7 +47,8 @@ def chips_of(record: Mapping[str, Any]) -> tuple[Chip, ...]:
     found: set[str] = {"detector"} if listed(record, "detectors") else set()
     found |= {"conflict"} if conflicts_of(record) else set()
     for one in evidence_of(record):
-        kind, strength = text(one.get("kind")), text(one.get("strength"))
+        kind = "known" if one.get("of") == "list" else text(one.get("kind"))
+        strength = text(one.get("strength"))
         if kind == "c2pa" and strength == "strong":
             found.add("signed")
         elif one.get("says") == "unknown":
@@ -100,9 +106,10 @@ def key_of(row: FileRow) -> Key:
     p = 2.0 if row.p_value is None else row.p_value
     # Without a p-value: what was called synthetic first, what could not be read last.
     rank = {"synthetic": 0, "uncertain": 1, "authentic": 2}.get(row.verdict, 3) if row.p_value is None else 0
-    return (not stands_out(row), p, rank, -1.0 * (row.p_fake or 0.0), row.position)
+    weight = min((WEIGHT[chip] for chip in row.chips), default=len(WEIGHT))
+    return (not stands_out(row), p, rank, -1.0 * (row.p_fake or 0.0), weight, row.position)
 
 
 def negated(key: Key) -> Key:
     """The same order upside down, for a heap that gives up the largest."""
-    return (not key[0], -key[1], -key[2], -key[3], -key[4])
+    return (not key[0], -key[1], -key[2], -key[3], -key[4], -key[5])

@@ -156,7 +156,7 @@ def percent(share: float) -> str:
 
 def order(rows: int, total: int, pages: int) -> str:
     """How the rows of the worklist were chosen and where the rest is."""
-    sorted_by = "Sorted by p-value, then P(fake)."
+    sorted_by = "Sorted by p-value, then P(fake), then by the strength of the evidence."
     if rows == total:
         return f"All {files(total)}. {sorted_by} {pages:,} have a page of their own."
     return (

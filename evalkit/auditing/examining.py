@@ -82,7 +82,9 @@ class Examiner:
 
     def __init__(self, plan: Configuration, folder: Path, *, device: str, workers: int) -> None:
         self.plan, self.folder, self.reader = plan, folder, Reader()
-        self.bench = Bench(device=device, workers=workers)
+        # On a CPU one at a time: the last digits of a matrix product depend on how many rows it has, and so a file's
+        # score would on which others of its batch could be read.
+        self.bench = Bench(device=device, workers=workers, **({"batch_size": 1} if device == "cpu" else {}))
         self.judges = [_loaded(part, device) for part in plan.detectors]
         self.calibrations = _calibrations(plan, folder, self.judges)
         self.list = None if plan.hash_list is None else HashList.read(_frozen(folder, plan.hash_list))
@@ -166,6 +168,9 @@ class Examiner:
             try:
                 entry, _ = work.judge(judge, name, calibration)
             except NothingToEvaluate:  # The detector could score none of them, as where all are too small for it.
+                for e, sample in zip(entries, samples, strict=True):
+                    refused = {"reasons": [{"detail": _refusal(judge, sample)}]}
+                    traces[e.position].append(_unscored(name, {"digest": judge.digest}, refused))
                 continue
             for row in entry["samples"]:
                 at = int(row["id"])
@@ -183,7 +188,10 @@ class Examiner:
     def _attribute(self, samples: ListedSet, traces: Mapping[int, list[Evidence]]) -> None:
         """Add which known source each file resembles, where it resembles one."""
         attributor = self.attributor
-        found = measure(samples, [attributor], self.bench).features[attributor.name]
+        try:
+            found = measure(samples, [attributor], self.bench).features[attributor.name]
+        except NothingToEvaluate:  # It can read none of them.
+            return
         scores = found.head("sources").rows
         usual = found.head("typicality").rows
         for i, sample in enumerate(found.samples):
@@ -287,6 +295,14 @@ def _marked(name: str, entry: Mapping[str, Any], row: Mapping[str, Any]) -> list
 def _unscored(name: str, entry: Mapping[str, Any], row: Mapping[str, Any]) -> Evidence:
     why = "; ".join(r["detail"] for r in row.get("reasons", ()))
     return Evidence("likelihood", "unknown", "hint", name, f"could not be scored: {why}", {"digest": entry["digest"]})
+
+
+def _refusal(judge: Detector, sample: Sample) -> str:
+    try:
+        judge.prepare(sample.load())
+    except UnreadableSample as error:
+        return str(error)
+    return "the detector could score none of the files examined with it"
 
 
 def _loaded(part: Mapping[str, Any], device: str) -> Detector:

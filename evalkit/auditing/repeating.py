@@ -20,10 +20,11 @@ from .concluding import Together, ruled
 from .configuring import Configuration, code
 from .deciding import find
 from .examining import Examiner, finding_in
+from .exports import export
 from .reading import Reader
 from .rerunning import Difference, difference
 from .ruling import RulingSettings
-from .running import show
+from .running import TABLE, show
 from .sealing import read_seal
 from .store import Store, working_on
 
@@ -78,7 +79,8 @@ def repeat(folder: Path, record: str, bench: Bench) -> Repeated:
         found = finding_in(inputs[0], own[0])
     else:
         notes += _gone(entries)
-        with Examiner(plan, folder, device=bench.device, workers=bench.workers) as examiner:
+        device = bench.device if bench.device.partition(":")[0] == plan.device else plan.device
+        with Examiner(plan, folder, device=device, workers=bench.workers) as examiner:
             documents = examiner.examine(entries)
         told = next(d for e, d in zip(entries, documents, strict=True) if e.sha256 == inputs[0].sha256)
         found = finding_in(inputs[0], told)
@@ -111,6 +113,7 @@ def _gone(entries: Any) -> list[str]:
 
 
 def redraw(folder: Path, workers: int = 1) -> None:
-    """Draw the dossier again, as after a decision."""
+    """Draw the dossier and write the table again, as after a decision."""
     with working_on(folder), Store(folder) as store:
         show(store, Configuration.read(store.configuration), folder, workers)
+    export(folder, folder / TABLE)

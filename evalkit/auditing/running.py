@@ -108,7 +108,7 @@ def audit(
             _examine(store, plan, out, engine, devices, address, bench)
             bench.progress.start("concluding and sealing", 1)
             # What is sealed and drawn stays: only a reviewer's decision draws it again.
-            is_done = (out / SEAL).is_file() and (out / PAGE).is_file()
+            is_done = _is_drawn(out)
             sealed = read_seal(out) if is_done else _sealed(store, plan, out, command)
             shown = dossier_of(out) if is_done else show(store, plan, out, bench.workers)
             bench.progress.finish()
@@ -126,6 +126,14 @@ def show(store: Store, plan: Configuration, out: Path, workers: int) -> Dossier:
     drawn: Mapping[str, bytes] = registry.reports.get("dossier")(made)
     _write(out, drawn)
     return made
+
+
+def _is_drawn(out: Path) -> bool:
+    """Whether the audit is sealed and its pages show the last decision on it."""
+    page, decisions = out / PAGE, out / DECISIONS
+    if not (out / SEAL).is_file() or not page.is_file():
+        return False
+    return not decisions.exists() or page.stat().st_mtime_ns >= decisions.stat().st_mtime_ns
 
 
 def dossier_of(out: Path) -> Dossier:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ..errors import BadSetting, ModalityMismatch, RunFailed, UnreadableSample
+from ..errors import BadSetting, BadSource, ModalityMismatch, RunFailed, UnreadableSample
 from ._network import plain_float32
+from .causal.hub import check_tokenizer
 from .identity import identity
 
 if TYPE_CHECKING:
@@ -68,10 +69,11 @@ class HubClassifier:
             raise BadSetting("hf_classifier needs a model: write hf_classifier:FOLDER of a text classifier")
         folder = Path(self._place).expanduser()
         if not folder.is_dir():
-            raise BadSetting(f"{self._place} is no folder; hf_classifier reads local folders only")
+            raise BadSource(f"{self._place!r} is no folder; hf_classifier reads local folders only")
         if not list(folder.glob("*.safetensors")):
             raise BadSetting(f"{self._place} holds no .safetensors; pickles are not read")
         library = _library()
+        check_tokenizer(folder)
         tokenizer = _made(library.AutoTokenizer, folder)
         if not tokenizer.is_fast:
             raise BadSetting(

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..errors import BadSetting, ModalityMismatch, RunFailed, UnknownName, UnreadableSample
 from ._network import plain_float32
-from .causal.hub import NO_LIMIT, check_vocabularies, digests, downloaded, made, transformers
+from .causal.hub import NO_LIMIT, check_tokenizer, check_vocabularies, digests, folder_of, made, transformers
 from .causal.instrument import checked_size, packed, unpacked
 from .identity import identity
 
@@ -88,12 +88,11 @@ class HubEncoder:
         """The model's files; BadSetting or RunFailed, one line, when they are not what they should be."""
         place = self._asked.place
         library = transformers()
-        folder = Path(place).expanduser()
-        if not folder.is_dir():
-            folder = downloaded(place)
+        folder = folder_of(place)
         if not list(folder.glob("*.safetensors")):
             raise BadSetting(f"{place} holds no .safetensors; pickles are not read")
         only: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+        check_tokenizer(folder)
         tokenizer = made(library.AutoTokenizer.from_pretrained, folder, "tokenizer", only)
         config = made(library.AutoConfig.from_pretrained, folder, "configuration", only)
         if config.is_encoder_decoder or not hasattr(config, "hidden_size"):

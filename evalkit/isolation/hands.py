@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +30,7 @@ ONE_THREAD = dict.fromkeys(
 )
 SLOW_START = 120.0  # seconds for the fork server to load its modules
 TOLD = 1 << 20  # bytes of its first message
-HEAVY = 4 << 20  # bytes in a worker's memory above which they are given back to the system after a file
+HEAVY = 16 << 20  # bytes in a worker's memory above which they are given back to the system after a file
 
 
 class Lost(Exception):
@@ -139,13 +140,30 @@ class Hand:
     def ask(self, data: bytes, want: str) -> Any:
         """The worker's answer, not yet believed. Died, Lost, TimeoutError or BadMessage; then it is to be closed."""
         self.files += 1
-        _write(self._memory, data)
-        self._touched = max(self._touched, len(data))
+        self._send([data], {"bytes": len(data), "want": want})
+        return self._receive(self.limits.wall_seconds)
+
+    def ask_many(self, files: Sequence[bytes], want: str) -> list[Any]:
+        """The worker's answers to the first of the files, one at least, not yet believed; raises as `ask`."""
+        self.files += len(files)
+        self._send(files, {"sizes": [len(data) for data in files], "want": want})
+        # No file is begun after together_seconds, so the one that the clock finds has had all of its own.
+        seconds = self.limits.wall_seconds + self.limits.together_seconds
         try:
-            wire.send(self._line, {"bytes": len(data), "want": want})
+            return wire.receive_many(self._line, self.limits.most_reply, len(files), seconds)
+        except wire.Gone as error:
+            raise Died(self._reap()) from error
+
+    def _send(self, files: Sequence[bytes], request: dict[str, Any]) -> None:
+        at = 0
+        for data in files:
+            _write(self._memory, data, at)
+            at += len(data)
+        self._touched = max(self._touched, at)
+        try:
+            wire.send(self._line, request)
         except OSError as error:
             raise Died(self._reap()) from error
-        return self._receive(self.limits.wall_seconds)
 
     def _receive(self, seconds: float) -> Any:
         try:
@@ -153,20 +171,20 @@ class Hand:
         except wire.Gone as error:
             raise Died(self._reap()) from error
 
-    def read(self, into: memoryview) -> None:
-        """Fill `into` with what the worker gives back; BadMessage when it has taken that away."""
-        at, done = self.limits.out, 0
+    def read(self, into: memoryview, begin: int = 0) -> None:
+        """Fill `into` with what the worker gives back from `begin` on; BadMessage when it has taken that away."""
+        at, done = self.limits.out + begin, 0
         while done < len(into):
             got = os.preadv(self._memory, [into[done:]], at + done)
             if got <= 0:
                 raise wire.BadMessage("its memory is shorter than agreed")
             done += got
-        self._touched = max(self._touched, len(into))
+        self._touched = max(self._touched, begin + len(into))
 
-    def noted(self) -> tuple[int, int]:
-        """What the worker noted last: the stage and the witness, as it numbers them, both 0 to 255."""
-        told = os.pread(self._memory, 2, self.limits.progress)
-        return (told[0], told[1]) if len(told) == 2 else (0, 0)
+    def noted(self) -> tuple[int, int, int]:
+        """What the worker noted last: stage, witness and file of its request, as it numbers them, each 0 to 255."""
+        told = os.pread(self._memory, 3, self.limits.progress)
+        return (told[0], told[1], told[2]) if len(told) == 3 else (0, 0, 0)
 
     def tidy(self) -> None:
         """Give the pages of a large file back to the system; the next file finds zeros."""
@@ -207,7 +225,7 @@ def shared_memory(size: int) -> int:
     return memory
 
 
-def _write(memory: int, data: bytes) -> None:
+def _write(memory: int, data: bytes, at: int) -> None:
     done, whole = 0, memoryview(data)
     while done < len(data):
-        done += os.pwrite(memory, whole[done:], done)
+        done += os.pwrite(memory, whole[done:], at + done)

@@ -60,9 +60,13 @@ class Limits:
 
     @property
     def progress(self) -> int:
-        """Where in the shared memory a worker notes what it is doing: three bytes, the stage, the witness and which
-        file of its request."""
+        """Where in the shared memory a worker notes its stage, its witness and the file of its request; a byte each."""
         return self.out + TOGETHER_OUT + self.largest
+
+    @property
+    def together_seconds(self) -> float:
+        """Seconds after which no other file of the same request is begun."""
+        return min(TOGETHER_SECONDS, self.wall_seconds / 8)
 
     @property
     def shared(self) -> int:

@@ -68,7 +68,7 @@ def text_size(answer: Mapping[str, Any], opened: Opened, limits: Limits) -> int 
     size = answer.get("text")
     if size is None or not opened.readable:
         return None
-    if type(size) is not int or not 0 <= size <= limits.progress - limits.out:
+    if type(size) is not int or not 0 <= size <= limits.largest:
         raise BadMessage("a text of an unknown size")
     return size
 

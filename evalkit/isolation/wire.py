@@ -32,11 +32,22 @@ class Gone(Exception):
     """The other side has closed."""
 
 
-def send(to: socket.socket, message: Any, most: int | None = None) -> None:
-    """One message; ValueError when it is not strict JSON or over `most` bytes."""
+def framed(message: Any, most: int | None = None) -> bytes:
+    """One message as it is sent; ValueError when it is not strict JSON or over `most` bytes."""
     body = ENCODER.encode(message).encode("ascii")
     if most is not None and len(body) > most:
         raise ValueError(f"{len(body):,} bytes of JSON, at most {most:,}")
+    return struct.pack(">I", len(body)) + body
+
+
+def send(to: socket.socket, message: Any, most: int | None = None) -> None:
+    """Send one message; ValueError as `framed`."""
+    to.sendall(framed(message, most))
+
+
+def send_many(to: socket.socket, messages: list[bytes]) -> None:
+    """Send framed messages as one, which `receive_many` takes apart."""
+    body = b"".join(messages)
     to.sendall(struct.pack(">I", len(body)) + body)
 
 
@@ -45,6 +56,24 @@ def receive(source: socket.socket, most: int, seconds: float | None = None) -> A
 
     Only for a side that waits for one message at a time: bytes behind it are a BadMessage.
     """
+    return strict(_body(source, most, seconds))
+
+
+def receive_many(source: socket.socket, most: int, count: int, seconds: float) -> list[Any]:
+    """What `send_many` sent: 1 to `count` messages of at most `most` bytes each; raises as `receive`."""
+    body = _body(source, count * (most + 4), seconds)
+    found: list[Any] = []
+    at = 0
+    while at < len(body) and len(found) < count:
+        length = _length(body[at : at + 4], most)
+        found.append(strict(body[at + 4 : at + 4 + length]))
+        at += 4 + length
+    if at != len(body) or not found:
+        raise BadMessage(f"no answers, or more than {count}")
+    return found
+
+
+def _body(source: socket.socket, most: int, seconds: float | None) -> bytes:
     deadline = None if seconds is None else time.monotonic() + seconds
     if source.gettimeout() != seconds:
         source.settimeout(seconds)
@@ -59,10 +88,10 @@ def receive(source: socket.socket, most: int, seconds: float | None = None) -> A
         told += _some(source, 65536)
     if len(told) > 4 + _length(told, most):
         raise BadMessage("more than one answer")
-    return strict(bytes(told[4:]))
+    return bytes(told[4:])
 
 
-def _length(told: bytearray, most: int) -> int:
+def _length(told: bytes | bytearray, most: int) -> int:
     length = int.from_bytes(told[:4], "big")
     if length > most:
         raise BadMessage(f"an answer of {length:,} bytes, at most {most:,}")

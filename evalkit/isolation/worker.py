@@ -13,12 +13,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..types import MediaFile
 from . import confining, faults, opening, wire, witnessing
-from .limits import Limits
+from .limits import TOGETHER_OUT, Limits
 
 if TYPE_CHECKING:
     from ..types import Witness
@@ -42,19 +42,27 @@ def serve(line: socket.socket, memory: int, limits: Limits, wanted: witnessing.W
             request = wire.receive(line, REQUEST)
         except wire.Gone:
             return
-        confining.allow_seconds(limits)
-        answer = worker.open(int(request["bytes"]), str(request["want"]))
-        try:
-            wire.send(line, answer, limits.most_reply)
-        except ValueError as error:
-            # Only evidence can be as long as that: without it the file is still read.
-            warnings = [*answer["warnings"], f"evidence left out: {error}"]
-            state = "ok_with_warning" if answer["state"] == "ok" else answer["state"]
-            wire.send(line, {**answer, "state": state, "warnings": warnings, "evidence": [], "hashes": {}})
+        if "bytes" in request:
+            line.sendall(_framed(worker.open(int(request["bytes"]), str(request["want"])), limits))
+        else:
+            wire.send_many(line, [_framed(answer, limits) for answer in worker.open_many(request)])
+
+
+def _framed(answer: dict[str, Any], limits: Limits) -> bytes:
+    try:
+        return wire.framed(answer, limits.most_reply)
+    except ValueError as error:
+        # Only evidence can be as long as that: without it the file is still read.
+        warnings = [*answer["warnings"], f"evidence left out: {error}"]
+        state = "ok_with_warning" if answer["state"] == "ok" else answer["state"]
+        return wire.framed({**answer, "state": state, "warnings": warnings, "evidence": [], "hashes": {}})
 
 
 class Worker:
-    """The shared memory, the witnesses, and one file at a time."""
+    """The shared memory, the witnesses, and one file at a time.
+
+    `_which` file of a request it is, where its bytes begin (`_at`) and where what it gives back does (`_out`).
+    """
 
     def __init__(self, limits: Limits, memory: int, witnesses: list[Witness], hashes: bool) -> None:
         import numpy as np
@@ -62,24 +70,44 @@ class Worker:
         self.limits, self.witnesses, self.hashes = limits, witnesses, hashes
         self.shared = mmap.mmap(memory, limits.shared)
         self.room = np.frombuffer(self.shared, np.uint8, limits.progress - limits.out, limits.out)
+        self._noted = limits.progress
+        self._which, self._at, self._out, self._used = 0, 0, 0, -1
+
+    def open_many(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The answers for files that lie one behind the other; fewer than asked for once that is enough at a time.
+
+        What they give back lies one behind the other too.
+        """
+        until = time.perf_counter() + self.limits.together_seconds
+        for i, size in enumerate(request["sizes"]):
+            self._which = i
+            answer = self.open(int(size), str(request["want"]))
+            yield answer
+            self._at += int(size)
+            self._out += given_bytes(answer)
+            # After `oom` this worker is replaced in any case.
+            if answer["state"] == "oom" or self._out > TOGETHER_OUT or time.perf_counter() > until:
+                break
+        self._which = self._at = self._out = 0
 
     def open(self, size: int, want: str) -> dict[str, Any]:
-        """The answer for the file whose `size` bytes lie at the front of the shared memory."""
+        """The answer for a file of so many bytes."""
+        self._used = confining.allow_seconds(self.limits, self._used)
         start = time.perf_counter()
         stage = "read"
 
         def enter(name: str, witness: int = 0) -> None:
             nonlocal stage
             stage = name
-            self.shared[self.limits.progress :] = bytes((opening.STAGES.index(name), witness))
+            self.shared[self._noted :] = bytes((opening.STAGES.index(name), witness, self._which))
 
         reading = opening.Reading()
         evidence: list[dict[str, Any]] = []
         found: dict[str, Any] = {}
         try:
             enter("read")
-            data = self.shared[:size]
-            reading = opening.open_media(data, want != "facts", self.limits, self.room, enter)
+            data = self.shared[self._at : self._at + size]
+            reading = opening.open_media(data, want != "facts", self.limits, self.room[self._out :], enter)
             if want != "facts" and reading.stage == "":
                 evidence, found = self._beyond(data, reading, enter)
             media = self._given(reading, want)
@@ -91,7 +119,7 @@ class Worker:
             **media,
             "hashes": found,
             "evidence": evidence,
-            "seconds": time.perf_counter() - start,
+            "seconds": round(time.perf_counter() - start, 6),
             "peak_bytes": peak_bytes(),
         }
 
@@ -120,9 +148,16 @@ class Worker:
             return {"shape": list(reading.pixels.shape)}
         if want in ("media", "text") and reading.text is not None:
             encoded = reading.text.encode("utf-8")
-            self.shared[self.limits.out : self.limits.out + len(encoded)] = encoded
+            at = self.limits.out + self._out
+            self.shared[at : at + len(encoded)] = encoded
             return {"text": len(encoded)}
         return {}
+
+
+def given_bytes(answer: dict[str, Any]) -> int:
+    """Bytes that lie in the shared memory for an answer."""
+    shape = answer.get("shape")
+    return shape[0] * shape[1] * shape[2] if shape else int(answer.get("text", 0))
 
 
 PLAIN = ("state", "stage", "reason", "decoder", "format", "modality", "width", "height", "facts", "warnings")

@@ -3,8 +3,9 @@
 - A standard error of 0 is no certainty: it says that none of n samples was of another kind, so the share of other kinds
   is at most 1 - 0.025 ** (1 / n), about 3.7 / n (Clopper & Pearson 1934, none of n; the rule of three has 3 / n, one-
   sided). The ends are what the number would be if so many samples were of the kinds that lower and raise it most.
-- A share, or a mean of terms in a range, gets Wilson's ends (1927) for its standard error. Even ends would say less
-  of no copy in 200 texts (at most 0.018) than of one (0.015), and hold a rare share too seldom (docs/intervals.md).
+- A share, or a mean of terms in a range, gets Wilson's ends (1927) for its standard error, or the even ones where they
+  reach further. Even ends alone would allow less after one copy in 200 texts (0.015) than after none (0.018); Wilson's
+  alone begin above many a rare share (docs/intervals.md).
 """
 
 from __future__ import annotations
@@ -35,21 +36,34 @@ def unseen(n: int) -> float:
 
 
 def scored(found: Estimate, n: int, *, low: float = 0.0, high: float = 1.0) -> Estimate:
-    """A mean of n independent terms in [low, high], or a ratio of two such sums, with Wilson's ends.
+    """A mean of n independent terms in [low, high], or a ratio of two such sums, with Wilson's ends joined to its own.
 
     found: the number with its `moves`, whose squares add up to its variance. Student's quantile of n - 1 replaces the
     normal one. Where no term differs, `unvaried`.
     """
-    variance = _variance(found)
-    if not math.sqrt(variance) > ROUNDING * (high - low):
+    if not math.sqrt(variance(found)) > ROUNDING * (high - low):
         return unvaried(found, n, lambda share: mixed(found.value, share, low, high), low=low, high=high)
     t = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1))
     at, room = found.value - low, high - found.value
     # t^2 over the number of trials of 0 or 1 that would have this variance.
-    k = t * t * variance / (at * room)
+    k = t * t * variance(found) / (at * room)
     centre, reach = at + (room - at) * k / 2 / (1 + k), math.sqrt(k * at * room + (k * (high - low) / 2) ** 2) / (1 + k)
-    ends = max(low, low + centre - reach), min(high, low + centre + reach)
-    return _with(found, *ends, f"{found.method}, wilson")
+    ends = min(found.low, low + centre - reach), max(found.high, low + centre + reach)
+    return _with(found, max(low, ends[0]), min(high, ends[1]), f"{found.method}, wilson")
+
+
+def on_logit_scale(found: Estimate, df: float) -> Estimate:
+    """A number in [0, 1] with the ends t standard errors away on the logit scale (delta method), inside (0, 1).
+
+    found: as in `scored`; as it is at 0 and 1, where there is no logit, and where nothing moves it.
+    """
+    value, error = found.value, math.sqrt(variance(found))
+    if not 0 < value < 1 or not error > ROUNDING:
+        return found
+    reach = error * float(stats.t.ppf(0.5 + LEVEL / 2, df)) / (value * (1 - value))
+    # Past 700 an exponential overflows; 0 and 1 are all that is left there.
+    low, high = (1 / (1 + (1 - value) / value * math.exp(min(700.0, way))) for way in (reach, -reach))
+    return _with(found, low, high, found.method)
 
 
 def unvaried(found: Estimate, n: int, ends: Ends, *, low: float = 0.0, high: float = 1.0) -> Estimate:
@@ -58,7 +72,7 @@ def unvaried(found: Estimate, n: int, ends: Ends, *, low: float = 0.0, high: flo
     ends: see `Ends`; low, high: the range of the number, to which they are cut. Where they leave no room the number has
     no interval: its method is "none".
     """
-    if math.sqrt(_variance(found)) > ROUNDING * (high - low):
+    if math.sqrt(variance(found)) > ROUNDING * (high - low):
         return found
     lowest, highest = ends(unseen(n))
     if not min(high, highest) > max(low, lowest):
@@ -75,5 +89,6 @@ def _with(found: Estimate, low: float, high: float, method: str) -> Estimate:
     return replace(found, low=min(found.value, low), high=max(found.value, high), method=method)
 
 
-def _variance(found: Estimate) -> float:
+def variance(found: Estimate) -> float:
+    """The variance behind a number: the squares of how far each sample moves it, added up."""
     return sum(float(moved.square().sum()) for moved in (found.moves or {}).values())

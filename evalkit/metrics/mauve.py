@@ -8,14 +8,16 @@ Both sides are quantised by one k-means of their pooled rows and compared as his
   mean over several seeds, and their scatter is part of the interval.
 - Resampling goes over the histograms of a fixed quantisation, in closed form: a sample left out takes one count out of
   its bucket. k-means on what is left would start anew, and the jackknife multiplies that noise by the number of
-  deletions. The two variances add; the degrees of freedom are Satterthwaite's.
+  deletions. The two variances add; the degrees of freedom are Satterthwaite's, the ends those of the logit scale: the
+  number is skewed towards the middle of its range.
+- So the interval is of another draw of both sides and of other k-means seeds, at this n and k. It is not of another
+  instrument or k, nor of the limit for endless samples, which lies higher (docs/text-metrics.md).
 - A mixture weight runs from r = q to r = p, so the divergence curve is monotone, and the areas under it along either
   axis are one number.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,9 +27,9 @@ import torch
 from torch import Tensor
 
 from ..errors import BadRows, BadSetting
-from ..resample import around, jackknife, moves_of_mean
+from ..resample import jackknife, moves_of_mean
 from ..types import Estimate, Features, metric
-from ._bounded import unvaried
+from ._bounded import on_logit_scale, unvaried, variance
 from ._guards import at_least_one, two_sides
 
 SCALING = 5.0
@@ -59,8 +61,8 @@ def mauve(
     """Area under the divergence curve of generated and real samples, in (0, 1]; 1: the same distribution.
 
     Pillutla et al. 2021; `star` smooths both histograms by half a count (Pillutla et al. 2023, section 4). buckets: of
-    k-means, 0 for a tenth of the smaller side. Falls with fewer samples. Interval: jackknife over samples plus the
-    scatter over k-means seeds.
+    k-means, 0 for a tenth of the smaller side. Falls with fewer samples. Interval: of another draw of both sides and
+    other k-means seeds at this n, jackknife plus the scatter over seeds, on the logit scale.
     """
     parts = quantised(real.rows, fake.rows, buckets=buckets, explained=explained, redos=redos, seeds=seeds)
     if not scaling > 0:
@@ -85,7 +87,7 @@ def frontier_integral(
     """Mean divergence along the frontier between real and generated samples, in [0, 1]; 0: the same distribution.
 
     Liu et al. 2021, "Divergence frontiers for generative models"; `star` smooths both histograms by half a count.
-    Quantised as `mauve`. Interval: jackknife over samples plus the scatter over k-means seeds.
+    Quantised as `mauve`. Interval: as `mauve`.
     """
     parts = quantised(real.rows, fake.rows, buckets=buckets, explained=explained, redos=redos, seeds=seeds)
     return {
@@ -186,9 +188,7 @@ def _kmeans(points: Tensor, k: int, redos: int, seed: int) -> Tensor:
 
 def value_of(parts: Parts, number: Number, half: float = 0.0) -> float:
     """The mean over the quantisations of a number of both histograms, `half` a count added to every bucket."""
-    return sum(float(_of_counts(number, half, p, other=q, is_real=True)) for p, q in map(_histograms, parts)) / len(
-        parts
-    )
+    return _mean_of(number, half, list(map(_histograms, parts)))
 
 
 def estimate_of(parts: Parts, number: Number, half: float = 0.0) -> Estimate:
@@ -200,34 +200,34 @@ def estimate_of(parts: Parts, number: Number, half: float = 0.0) -> Estimate:
         less_real = _without(p, partial(_of_counts, number, half, other=q, is_real=True))
         less_fake = _without(q, partial(_of_counts, number, half, other=p, is_real=False))
         without.append((less_real[real], less_fake[fake]))
-    value = sum(values) / len(values)
+    each = torch.tensor(values, dtype=torch.float64)
     deleted = [torch.stack(side).mean(0) for side in zip(*without, strict=True)]
+    found = jackknife(float(each.mean()), deleted, low=0.0, high=1.0, sides=("real", "fake"))
     least = min(map(len, deleted)) - 1
-    found = jackknife(value, deleted, low=0.0, high=1.0, sides=("real", "fake"))
-    if len(values) < 2:
-        return unvaried(found, least + 1, lambda share: _furthest(parts, number, half, share))
-    by_seed = float(torch.tensor(values, dtype=torch.float64).var()) / len(values)
-    by_sample = sum(float(moved.square().sum()) for moved in (found.moves or {}).values())
-    if not by_seed > 0:
-        return unvaried(found, least + 1, lambda share: _furthest(parts, number, half, share))
-    df = (by_sample + by_seed) ** 2 / (by_sample**2 / least + by_seed**2 / (len(values) - 1))
-    both = around(value, math.sqrt(by_sample + by_seed), "jackknife and seeds", df=df, low=0.0, high=1.0)
-    seeds = moves_of_mean(torch.tensor(values))
-    return replace(both, moves={**(found.moves or {}), "seeds": seeds})
+    by_sample, by_seed = variance(found), float(each.var() / len(each)) if len(each) > 1 else 0.0
+    if by_seed > 0:
+        moves = {**(found.moves or {}), "seeds": moves_of_mean(each)}
+        found = replace(found, method="jackknife and seeds", moves=moves)
+    found = unvaried(found, least + 1, lambda share: _furthest(parts, number, half, share))
+    degrees = by_sample**2 / least + by_seed**2 / max(1, len(each) - 1)
+    return on_logit_scale(found, (by_sample + by_seed) ** 2 / degrees) if degrees > 0 else found
 
 
 def _furthest(parts: Parts, number: Number, half: float, share: float) -> tuple[float, float]:
-    """The number if that share of each side lay in a bucket of its own, and if it lay as the other side does; sorted."""
-    apart, mixed = [], []
+    """The number were that share of each side in a bucket of its own, and were it spread as the other side; sorted."""
+    far, near = [], []
     for p, q in map(_histograms, parts):
-        own, other = ((1 - share) * side for side in (p, q))
-        add = torch.tensor([[share, 0.0], [0.0, share]], dtype=torch.float64)
-        one, two = torch.cat([own, add[0] * p.sum()]), torch.cat([other, add[1] * q.sum()])
-        apart.append(float(_of_counts(number, half, one, other=two, is_real=True)))
-        own, other = own + share * q * p.sum() / q.sum(), other + share * p * q.sum() / p.sum()
-        mixed.append(float(_of_counts(number, half, own, other=other, is_real=True)))
-    ends = sorted([sum(apart) / len(parts), sum(mixed) / len(parts)])
-    return ends[0], ends[1]
+        n, m = p.sum(), q.sum()
+        own, other = p.new_tensor([share, 0.0]) * n, q.new_tensor([0.0, share]) * m
+        far.append((torch.cat([(1 - share) * p, own]), torch.cat([(1 - share) * q, other])))
+        near.append((torch.lerp(p, q * n / m, share), torch.lerp(q, p * m / n, share)))
+    low, high = sorted(_mean_of(number, half, counts) for counts in (far, near))
+    return low, high
+
+
+def _mean_of(number: Number, half: float, counts: list[tuple[Tensor, Tensor]]) -> float:
+    """The mean of a number over pairs of counts [k] of both sides."""
+    return sum(float(number(smoothed(p, half), smoothed(q, half))) for p, q in counts) / len(counts)
 
 
 def _histograms(labels: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

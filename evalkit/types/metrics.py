@@ -58,6 +58,7 @@ class Metric:
     resample: str
     moments: bool = False
     caution: str = ""
+    requires: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __call__(self, *args: Any, **settings: Any) -> Value | Mapping[str, Part]:
         return self.fn(*args, **settings)
@@ -74,6 +75,7 @@ def metric(
     resample: str = "jackknife",
     moments: bool = False,
     caution: str = "",
+    requires: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> Callable[[Callable[..., Value | Mapping[str, Part]]], Metric]:
     """Make a Metric of a function whose positional parameters say what it asks for.
 
@@ -82,6 +84,8 @@ def metric(
     resample: how the caller makes an interval when the function returns a bare number.
     moments: whether a side may be a statistics file, of which only mean and covariance are known.
     caution: what every record that holds it has to say of it.
+    requires: part -> a fact that its instrument has to tell under `about` ("none" counts as not told), and the sentence
+    with which the part is refused, before anything is measured, on an instrument that does not.
     Raises TypeError at import when a parameter is not one of `real fake train prompts samples timing
     paths own`.
     """
@@ -110,6 +114,7 @@ def metric(
             resample=resample,
             moments=moments,
             caution=caution,
+            requires=MappingProxyType(dict(requires)),
         )
 
     return make

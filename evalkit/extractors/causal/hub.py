@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,13 +24,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import BadSetting, RunFailed
+from ...errors import BadSetting, BadSource, RunFailed
 from ...weights import digest_of_file
 from .instrument import CausalLM, Opened
 from .streaming import Head
 
 # Names of a model's files that decide what it computes; the documentation beside them does not.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model")
+# What a tokenizer of transformers is kept in; a folder with none of them has no tokenizer.
+TOKENIZERS = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model",
+    "tokenizer_config.json",
+)  # fmt: skip
 # Where a configuration says how many tokens a model reads at once, as lm-evaluation-harness looks for it, and what is
 # taken where nothing says it.
 CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx")
@@ -49,14 +55,13 @@ class HubLM(CausalLM):
 
     def _open(self, place: str) -> Opened:
         library = transformers()
-        folder = Path(place).expanduser()
-        if not folder.is_dir():
-            folder = downloaded(place)
+        folder = folder_of(place)
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
             others = ", ".join(sorted(p.name for p in folder.glob("*.bin")) or ["none"])
             raise BadSetting(f"{place} holds no .safetensors (other weight files: {others}); pickles are not read")
         only: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+        check_tokenizer(folder)
         tokenizer = made(library.AutoTokenizer.from_pretrained, folder, "tokenizer", only)
         config = made(library.AutoConfig.from_pretrained, folder, "configuration", only).get_text_config()
         check_vocabularies(place, len(tokenizer), int(config.vocab_size))
@@ -120,25 +125,57 @@ def transformers() -> Any:
         raise RunFailed(f"transformers is not installed ({_line(error)}); pip install 'evalkit[hf]'") from error
 
 
-def downloaded(place: str) -> Path:
-    """The folder of a hub model on this machine, downloaded if need be; BadSetting or RunFailed when there is none."""
+def folder_of(place: str) -> Path:
+    """The folder of a model: a local one, or that of a hub model on this machine, downloaded if need be.
+
+    Raises BadSource for a place that is no folder and not called OWNER/NAME, unless the hub's own cache has it under
+    that name; RunFailed for a model of the hub that cannot be had.
+    """
+    folder = Path(place)
+    with suppress(RuntimeError):  # The home of a user who is unknown here.
+        folder = folder.expanduser()
+    if folder.is_dir():
+        return folder
+    owner_and_name = place.count("/") == 1 and "\\" not in place and not place.startswith((".", "/", "~"))
+    if owner_and_name:
+        return downloaded(place)
+    try:
+        return downloaded(place, only_here=True)
+    except (BadSource, RunFailed) as error:
+        raise BadSource(
+            f"{place!r} is no folder and no OWNER/NAME of a hub model; give the folder of the model, or its whole name"
+            " on the hub, such as openai-community/gpt2"
+        ) from error
+
+
+def downloaded(place: str, *, only_here: bool = False) -> Path:
+    """The folder of a hub model on this machine, downloaded if need be; BadSource or RunFailed when there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     words = [os.environ.get(name, "").strip().lower() for name in ("EVALKIT_OFFLINE", "HF_HUB_OFFLINE")]
-    offline = any(word in ("1", "true", "yes", "on") for word in words)
+    offline = only_here or any(word in ("1", "true", "yes", "on") for word in words)
     try:
         return Path(
             snapshot_download(place, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"], local_files_only=offline)
         )
     except HFValidationError as error:
-        raise BadSetting(f"{place!r} is no folder and no name on the hub; expected FOLDER or OWNER/NAME") from error
+        raise BadSource(f"{place!r} is no folder and no name on the hub; expected FOLDER or OWNER/NAME") from error
     except Exception as error:  # The hub client raises errors of four libraries.
         switched = " with the network switched off" if offline else ""
         raise RunFailed(
             f"{place!r} is no folder, and a hub model of this name is not on this machine and could not be fetched"
             f"{switched} ({type(error).__name__})"
         ) from error
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Refuse a folder without any tokenizer file: transformers would speak of a network it was not asked to use."""
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise BadSource(
+            f"{folder} holds no tokenizer (none of {', '.join(TOKENIZERS)}); put that of the model beside its weights:"
+            " AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)"
+        )
 
 
 def check_vocabularies(place: str, tokenizer: int, model: int) -> None:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import BadSetting, RunFailed
+from ...errors import BadSetting, BadSource, RunFailed
 from ...weights import digest_of_file
 from .instrument import CausalLM, Opened
 from .llama2c_tokens import BOS, read_pieces
@@ -199,13 +199,13 @@ class Llama:
 
 
 def read_shape(path: Path) -> Shape:
-    """The header of a checkpoint; BadSetting when the file is none, or not as long as its header says."""
+    """The header of a checkpoint; BadSource when there is no file, BadSetting when it is none or of another length."""
     try:
         with path.open("rb") as file:
             header = file.read(HEADER.size)
         size = path.stat().st_size
     except OSError as error:
-        raise BadSetting(f"{path} cannot be read ({error.strerror}); expected a llama2.c checkpoint") from error
+        raise BadSource(f"{path} cannot be read ({error.strerror}); expected a llama2.c checkpoint") from error
     shape = _shape(header)
     if shape is None or shape.bytes != size:
         expected = "" if shape is None else f", which by its header has {shape.bytes:,} bytes"
@@ -242,7 +242,7 @@ def _files(place: str) -> tuple[Path, Path]:
     if not folder.is_dir():
         model, plus, tokenizer = place.rpartition("+")
         if not plus:
-            raise BadSetting(f"{place} is no folder; expected llama2c:{Llama2c.place_says}")
+            raise BadSource(f"{place!r} is no folder; expected llama2c:{Llama2c.place_says}")
         return Path(model).expanduser(), Path(tokenizer).expanduser()
     found = sorted(folder.glob("*.bin"))
     models = [path for path in found if not path.name.startswith("tok")]

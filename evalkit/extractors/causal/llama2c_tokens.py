@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import BadSetting
+from ...errors import BadSetting, BadSource
 
 BOS = 1
 FIRST_BYTE = 3
@@ -75,11 +75,11 @@ class Pieces:
 
 
 def read_pieces(path: Path, vocabulary: int) -> Pieces:
-    """The tokenizer of a model of so many tokens; BadSetting when the file has fewer or more, or is no tokenizer."""
+    """The tokenizer of a model of so many tokens; BadSetting when the file has others, BadSource when there is none."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BadSetting(f"{path} cannot be read ({error.strerror}); expected a llama2.c tokenizer") from error
+        raise BadSource(f"{path} cannot be read ({error.strerror}); expected a llama2.c tokenizer") from error
     pieces: list[bytes] = []
     scores: list[float] = []
     at = 4

@@ -210,13 +210,28 @@ def cross_rows(judges: Mapping[str, Judge], bench: Bench) -> dict[tuple[str, str
     return table
 
 
-def load_detector(place: Path | str, *, device: str = "cpu") -> Detector:
+def modality_of(place: Path | str) -> Modality | None:
+    """What a detector judges, told without its weights; None for a place that is no detector."""
+    name = str(place)
+    if Path(place).is_dir():
+        try:
+            name = str(json.loads((Path(place) / CARD).read_text("utf-8"))["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+    found: Modality | None = getattr(_class_of(name), "modality", None) if name in registry.detectors else None
+    return found
+
+
+def load_detector(place: Path | str, *, device: str = "cpu", modality: Modality | None = None) -> Detector:
     """A fitted detector from its model folder, or a published one by its name.
 
+    modality: of the samples it is for; a detector of others is refused before its weights are had (ModalityMismatch).
     Raises BadSource when the place is no detector folder, UnknownName when it is neither a folder nor a name,
     UsageError for the name of a detector that has to be trained, RunFailed when published weights cannot be had.
     """
     folder = Path(place)
+    if modality is not None and (judges := modality_of(place)) not in (None, modality):
+        raise ModalityMismatch(f"{place} judges {judges}s; the samples are {modality}s")
     if isinstance(place, str) and folder.is_dir() and place in registry.detectors:
         raise UsageError(f"{place} is a detector's name and a folder here; write ./{place} for the folder")
     if not folder.is_dir() and str(place) in registry.detectors:
@@ -228,7 +243,10 @@ def load_detector(place: Path | str, *, device: str = "cpu") -> Detector:
             )
         return _obtained(detector, device)
     if not folder.exists() and folder.name == str(place):
-        raise UnknownName("detector (neither a model folder nor the name of a published one)", str(place), _published())
+        ready, trainable = _usable(modality)
+        taught = f"; or the folder of one trained with evalkit train detector NAME: {', '.join(trainable)}"
+        kind = "detector (neither a model folder nor the name of one that needs no training)"
+        raise UnknownName(kind, str(place), ready, taught)
     try:
         name = str(json.loads((folder / CARD).read_text("utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -244,8 +262,23 @@ def load_detector(place: Path | str, *, device: str = "cpu") -> Detector:
     return detector
 
 
-def _published() -> list[str]:
-    return [listing.name for listing in registry.detectors.listings() if "licence" in listing.facts]
+def _usable(modality: Modality | None) -> tuple[list[str], list[str]]:
+    """Names of the detectors of a modality (None: of all) that can be given as they are, and of those to be trained."""
+    ready, trainable = [], []
+    for name in registry.detectors.names():
+        part = _class_of(name)
+        if modality in (None, getattr(part, "modality", None)):
+            if hasattr(part, "obtain"):
+                # A watermark is tested under a key.
+                ready.append(f"{name}:KEY.json" if hasattr(part, "schemes") else name)
+            elif hasattr(part, "fit"):
+                trainable.append(name)
+    return ready, trainable
+
+
+def _class_of(name: str) -> Any:
+    """What makes the detector of a name, without its variant."""
+    return registry.detectors.get(name if name in registry.detectors.names() else name.partition(":")[0])
 
 
 def pooled(samples: Sequence[SampleSet]) -> SampleSet:

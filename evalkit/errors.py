@@ -69,13 +69,13 @@ class UsageError(EvalkitError):
 class UnknownName(UsageError):
     """A name that is not in a table, with the nearest name that is, or with all of them."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         names = sorted(known)
         listed = f"known: {', '.join(names)}" if names else "there are none"
         if near := _nearest(name, names):
             # A short table is told whole: the nearest of few names is often not the one that was meant.
             listed = f"did you mean {near!r}?" + (f" {listed}" if len(names) <= FEW else "")
-        super().__init__(f"unknown {kind} {name!r}; {listed}")
+        super().__init__(f"unknown {kind} {name!r}; {listed}{advice}")
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -46,7 +46,7 @@ def board_table(comparison: Comparison) -> str:
         legend.append("ceiling and floor frame the scale")
     if any(row.role == "saboteur" for row in comparison.rows):
         legend.append("a saboteur is broken on purpose")
-    return "\n".join([*(_printable(line) for line in said), "   ".join(legend), ""])
+    return "\n".join([*(_printable(line) for line in said), *(["   ".join(legend)] if legend else []), ""])
 
 
 def standings_lines(comparison: Comparison) -> list[str]:

@@ -62,7 +62,7 @@ def test_where_rows_are_few_those_that_need_a_person_come_first() -> None:
     assert [row.position for row in found.rows] == [0, 1, 3, 6, 2, 5, 4]
     assert "7 of 12 files" in found.order and "5 are left out here and stand in audit.csv" in found.order
     # One by rank, and every other that stands out; the street picture (6) has a row and no page.
-    assert [page.row.position for page in found.pages] == [0, 1, 3, 2, 4, 5]
+    assert [page.row.position for page in found.pages] == [0, 1, 3, 2, 5, 4]
 
 
 def test_the_verdict_in_words_agrees_with_a_count_by_hand(made: Dossier) -> None:

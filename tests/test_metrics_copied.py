@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from evalkit.errors import DoesNotApply, TooFewSamples
+from evalkit.metrics._bounded import variance
 from evalkit.metrics._suffixes import inside_spans, longest_matches, suffix_array
 from evalkit.metrics.copied import (
     copied,
@@ -79,13 +81,16 @@ def test_novelty_agrees_with_the_set_of_ngrams(texts, n):
     assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
-def test_the_interval_is_the_leave_one_out_jackknife():
+def test_the_variance_is_the_leave_one_out_jackknifes():
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(list("abcd"), int(rng.integers(6, 20)))) for _ in range(30)]
     lengths = match_lengths(texts[:5], texts[5:])
     brute = group_jackknife(lambda k: {"": copied_share([lengths[i] for i in k[0].tolist()], 5).value}, [25])[""]
     found = copied_share(lengths, 5)
-    assert (found.value, found.low, found.high) == pytest.approx((brute.value, brute.low, brute.high))
+    reach = (brute.high - brute.low) / 2
+    assert variance(found) == pytest.approx((reach / float(stats.t.ppf(0.975, 24))) ** 2)
+    assert found.method == "jackknife, wilson"
+    assert found.low <= brute.low < brute.value == found.value < brute.high <= found.high
 
 
 def test_a_copier_is_told_from_held_out_text():

@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..detection import load_detector
+from ..cache import FileDigests
+from ..detection import load_detector, modality_of
 from ..errors import BadSetting, Inconclusive, TooFewSamples, UsageError
 from ..hardware import environment
 from ..maps.deleting import explain as explained
 from ..maps.deleting import over_all
 from ..measurement import Bench, measure
 from ..records import dumps, write_text
+from ..samples import open_samples
 from ..shortcuts.beside import cleaned_samples, shortcut_of
 from ..thumbnails import thumbnail
 from ..types import Detector, Picture, SampleSet
 from .appearance import Appearance
-from .gathering import Inputs, gathered, opened
+from .gathering import Inputs, gathered
 from .operating import Plan, keep, kept
 from .study import study_of
 from .truths import labels_of
@@ -80,8 +82,9 @@ def detect(
     asked = {"fpr": fpr, "confidence": confidence, "method": method, "prevalence": prevalence}
     given = {key: value for key, value in asked.items() if value is not None}
     _sensible(calibrate, fake, calibration, keep_calibration, given)
-    judges = [load_detector(folder, device=bench.device) for folder in detectors]
-    samples = opened(source, judges[0], bench)
+    # The samples first: whose names are hinted at, and who is refused before weights are fetched, depends on them.
+    samples = open_samples(source, digests=FileDigests(bench.cache.root), modality=modality_of(detectors[0]))
+    judges = [load_detector(folder, device=bench.device, modality=samples.modality) for folder in detectors]
     warnings: list[str] = []
     inputs = Inputs(warnings)
     if clean:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TEXT_FIELDS = ("text", "generated_text", "completion", "output", "content")
 GROUP_FIELDS = ("group", "label", "class", "source", "model")
 CONDITION_FIELDS = ("condition", "prompt")
+ONE_A_LINE = 'one JSON object with a text, {"text": "..."}, or one string, each on a line of its own'
 # A row's own name, where it has one, and the sample under its place in the file.
 Row: TypeAlias = tuple[str | None, Sample]
 
@@ -68,12 +69,13 @@ def _jsonl(path: Path) -> Iterable[Row]:
     for number, line in enumerate(path.read_bytes().rstrip().splitlines(), 1):
         try:
             row = json.loads(line)
-        except ValueError:
-            yield None, _broken(f"line-{number}", line, "not valid JSON")
+        except (ValueError, RecursionError) as error:
+            why = f"not valid JSON ({str(error)[:80]}); expected {ONE_A_LINE}"
+            yield None, _broken(f"line-{number}", line, f"line {number} is {why}")
             continue
         row = {"text": row} if isinstance(row, str) else row
         if not isinstance(row, dict):
-            yield None, _broken(f"line-{number}", line, "neither a JSON object nor a string")
+            yield None, _broken(f"line-{number}", line, f"line {number} is JSON, but not {ONE_A_LINE}")
             continue
         yield _from_row(f"line-{number}", row, path)
 

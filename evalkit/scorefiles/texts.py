@@ -11,7 +11,7 @@ import numpy as np
 
 from ..attacking import TextAttack
 from ..detection import load_detector
-from ..errors import BadSource, ModalityMismatch
+from ..errors import BadSource
 from ..measurement import Bench, measure
 from ..samples import ListedSet
 from ..samples._transformed import transformed
@@ -46,10 +46,7 @@ def scored_texts(
     (whole,) = told([whole], truth)
     if labelled:
         both_sides(whole)
-    judges = [load_detector(place, device=bench.device) for place in detectors]
-    strange = next((judge for judge in judges if judge.modality != "text"), None)
-    if strange is not None:
-        raise ModalityMismatch(f"{strange.name} judges {strange.modality}s; {path} holds texts")
+    judges = [load_detector(place, device=bench.device, modality="text") for place in detectors]
     if attacks and any(attack_of(word) != "none" for word in whole.fields.get("attack", ())):
         raise BadSource(f"{path}: some texts are attacked already (column attack); leave --attacks out, or them")
     samples = from_texts(texts, path.stem, source=str(path))

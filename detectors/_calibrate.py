@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix, issparse
 
 from ._fit import balanced_weights, folds
 
@@ -60,21 +61,28 @@ def platt(scores: npt.NDArray[np.float64], is_fake: npt.NDArray[np.int64]) -> Pl
 
 
 def calibrated_logistic(
-    X: npt.NDArray[np.float64] | object, is_fake: npt.NDArray[np.int64], C: float, seed: int
+    X: npt.NDArray[np.float64] | csr_matrix, is_fake: npt.NDArray[np.int64], C: float, seed: int
 ) -> tuple[npt.NDArray[np.float64], float]:
     """Coefficients [D] and intercept of a logistic regression whose output is the calibrated log-odds of fake.
 
     X [N, D] dense or sparse. Both sides weigh the same. The Platt map is learnt on cross-fitted scores (five shuffled
     folds) and folded into the coefficients of the regression on all samples.
     """
+    columns = X.shape[1]
+    # A column of zeros has a coefficient of zero; hashed n-grams have more of them than of others, and the optimiser's
+    # steps cost as much as there are columns.
+    used = np.unique(X.nonzero()[1]) if issparse(X) else np.arange(columns)
+    X = X[:, used] if issparse(X) else X
     fold = folds(is_fake, FOLDS, seed)
     unseen = np.zeros(len(is_fake))
     for k in range(FOLDS):
-        coefficients, intercept = _logistic(X[fold != k], is_fake[fold != k], C)  # type: ignore[index]
-        unseen[fold == k] = X[fold == k] @ coefficients + intercept  # type: ignore[index]
+        coefficients, intercept = _logistic(X[fold != k], is_fake[fold != k], C)
+        unseen[fold == k] = X[fold == k] @ coefficients + intercept
     calibration = platt(unseen, is_fake)
     coefficients, intercept = _logistic(X, is_fake, C)
-    return calibration.slope * coefficients, calibration.slope * intercept + calibration.offset
+    whole = np.zeros(columns)
+    whole[used] = calibration.slope * coefficients
+    return whole, calibration.slope * intercept + calibration.offset
 
 
 def _logistic(X: object, is_fake: npt.NDArray[np.int64], C: float) -> tuple[npt.NDArray[np.float64], float]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ def pool() -> Iterator[Pool]:
         yield made
 
 
+@cache
 def images() -> dict[str, bytes]:
     """Files of every format and mode that is decoded, one larger than a band of rows."""
     rng = np.random.default_rng(1)
@@ -75,14 +78,13 @@ def test_what_was_opened_earlier_is_not_overwritten_by_what_is_opened_later(pool
         assert np.array_equal(decode_image(each), pixels)  # type: ignore[arg-type]
 
 
-def test_avif_is_opened_where_pillow_can() -> None:
+def test_avif_is_opened_where_pillow_can(pool: Pool) -> None:
     from PIL import features
 
     if not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     data = encoded(noise(), "AVIF", quality=100)
-    with Pool(workers=1, hashes=False) as pool:
-        opened, pixels = pool.open(data)
+    opened, pixels = pool.open(data)
     assert (opened.state, opened.format, opened.width, opened.height) == ("ok", "AVIF", 40, 24)
     assert np.array_equal(pixels, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))  # type: ignore[arg-type]
 
@@ -190,7 +192,8 @@ def test_limits_are_those_given() -> None:
         Pool(workers=0)
 
 
-def test_many_come_in_order_with_few_held_at_once(pool: Pool) -> None:
+@pytest.mark.parametrize("together", [1, 5])
+def test_many_come_in_order_with_few_held_at_once(pool: Pool, together: int) -> None:
     held, most = 0, 0
     lock = threading.Lock()
 
@@ -206,7 +209,7 @@ def test_many_come_in_order_with_few_held_at_once(pool: Pool) -> None:
         return f"text {i}".encode()
 
     found = []
-    for opened, media in pool.open_many((lambda i=i: reader(i)) for i in range(40)):
+    for opened, media in pool.open_many(((lambda i=i: reader(i)) for i in range(40)), together=together):
         held -= 1
         found.append((opened, media))
     assert [media for _, media in found] == [None if i in (7, 8) else f"text {i}" for i in range(40)]
@@ -214,7 +217,21 @@ def test_many_come_in_order_with_few_held_at_once(pool: Pool) -> None:
     assert found[7][0].reason == "PermissionError: [Errno 13] Permission denied"
     assert found[8][0].reason == "member 8 is encrypted"
     assert {o.state for o, _ in found} <= set(STATES)
-    assert most <= 2 * pool.workers
+    assert most <= 2 * pool.workers * together
+
+
+def test_several_files_a_request_give_what_each_gives_alone(pool: Pool) -> None:
+    """Of every format and mode, some of which the decoder refuses; an image, a text and nothing in turn."""
+    small = [data for data in images().values() if len(data) < 2**20]
+    files = [*small, b"", "ein Süßes".encode(), b"a\0b", encoded(noise(), "PNG")[:-200], b"words"] * 2
+    files.sort(key=lambda data: data[-9:-1])
+    for (one, media), data in zip(pool.open_many([lambda d=d: d for d in files], together=7), files, strict=True):  # type: ignore[misc]
+        alone, expected = pool.open(data)
+        assert replace(one, seconds=0, peak_bytes=0) == replace(alone, seconds=0, peak_bytes=0)
+        assert np.array_equal(media, expected) if isinstance(expected, np.ndarray) else media == expected
+    for together in (0, 256):
+        with pytest.raises(BadSetting, match="together"):
+            list(pool.open_many([], together=together))
 
 
 def test_a_closed_pool_says_so() -> None:
@@ -245,7 +262,7 @@ def test_sniffing_hostile_text_takes_no_time() -> None:
         assert kinds.sniff(data) == kinds.Kind(kinds.TEXT)
 
 
-@pytest.mark.parametrize("started", ["script", "module", "standard input"])
+@pytest.mark.parametrize("started", ["script", pytest.param("module", marks=pytest.mark.slow), "standard input"])
 def test_the_callers_main_module_runs_once(tmp_path: Path, started: str) -> None:
     """A script without the customary guard, a module, and what a notebook is: a main module without a file."""
     code = (

@@ -34,13 +34,25 @@ def in_process(data: bytes) -> np.ndarray | None:
         return None
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool(workers=1, hashes=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Iterator[Pool]:
+    """A pool that opens each file in a worker of its own."""
+    with Pool(workers=1, limits=ONE_FILE, hashes=False) as made:
+        yield made
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_each_malformed_file_has_one_state_and_the_pixels_of_decoding_in_process() -> None:
+def test_each_malformed_file_has_one_state_and_the_pixels_of_decoding_in_process(pool: Pool) -> None:
     corpus = [path for path in files() if path.parent.name != "bombs"]
     assert len(corpus) > 300
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with Pool(workers=1, hashes=False) as pool:
-        found = [pool.open(path.read_bytes()) for path in corpus]
+    found = [pool.open(path.read_bytes()) for path in corpus]
     # The parent holds no more than one image of the largest, which are small here.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
     assert max(opened.peak_bytes for opened, _ in found) < 256 * MiB
@@ -64,10 +76,9 @@ def agree(path: Path, opened: Opened, media: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def idle_peak() -> int:
+def idle_peak(fresh: Pool) -> int:
     """Peak memory of a worker that has opened one word."""
-    with Pool(workers=1, hashes=False) as pool:
-        return pool.open(b"word")[0].peak_bytes
+    return fresh.open(b"word")[0].peak_bytes
 
 
 def made_bombs() -> Iterator[tuple[str, bytes]]:
@@ -89,21 +100,19 @@ def made_bombs() -> Iterator[tuple[str, bytes]]:
     yield "webp", b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + canvas + canvas
 
 
-def test_bombs_are_refused_at_the_header_with_little_memory(idle_peak: int) -> None:
-    with Pool(workers=1, limits=ONE_FILE, hashes=False) as pool:
-        for name, data in made_bombs():
-            opened, media = pool.open(data)
-            assert (opened.state, opened.stage, media) == ("too_large", "header", None), (name, opened)
-            assert opened.peak_bytes - idle_peak < 100 * MiB, name
+def test_bombs_are_refused_at_the_header_with_little_memory(fresh: Pool, idle_peak: int) -> None:
+    for name, data in made_bombs():
+        opened, media = fresh.open(data)
+        assert (opened.state, opened.stage, media) == ("too_large", "header", None), (name, opened)
+        assert opened.peak_bytes - idle_peak < 100 * MiB, name
 
 
-def test_the_bombs_of_the_corpus_are_refused_with_little_memory(idle_peak: int) -> None:
-    with Pool(workers=1, limits=ONE_FILE, hashes=False) as pool:
-        for path in files("bombs"):
-            opened, media = pool.open(path.read_bytes())
-            state, stage = ("unsupported", "sniff") if path.suffix == ".npz" else ("too_large", "header")
-            assert (opened.state, opened.stage, media) == (state, stage, None), (path, opened)
-            assert opened.peak_bytes - idle_peak < 100 * MiB, path
+def test_the_bombs_of_the_corpus_are_refused_with_little_memory(fresh: Pool, idle_peak: int) -> None:
+    for path in files("bombs"):
+        opened, media = fresh.open(path.read_bytes())
+        state, stage = ("unsupported", "sniff") if path.suffix == ".npz" else ("too_large", "header")
+        assert (opened.state, opened.stage, media) == (state, stage, None), (path, opened)
+        assert opened.peak_bytes - idle_peak < 100 * MiB, path
 
 
 def mutants(seeds: list[bytes], n: int) -> Iterator[bytes]:
@@ -125,29 +134,38 @@ def mutants(seeds: list[bytes], n: int) -> Iterator[bytes]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mutants_end_in_one_state_and_readable_ones_have_the_pixels_of_decoding_in_process() -> None:
+@pytest.mark.parametrize("n", [150, pytest.param(3000, marks=pytest.mark.slow)])
+def test_mutants_end_in_one_state_and_readable_ones_have_the_pixels_of_decoding_in_process(pool: Pool, n: int) -> None:
     more = {"save_all": True, "append_images": [noise().rotate(90)]}
     seeds = [encoded(noise(), kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")]
     seeds += [encoded(noise(), kind, **more) for kind in ("PNG", "GIF", "WEBP", "TIFF")]
-    with Pool(workers=1, hashes=False) as pool:
-        for data in mutants(seeds, 300):
-            opened, media = pool.open(data)
-            assert opened.state in set(STATES) - {"crash", "timeout", "oom", "io_error"}, opened
-            expected = in_process(data)
-            if opened.state == "too_large":
-                continue  # frames count here, not in process
-            if isinstance(media, np.ndarray):
-                assert expected is not None and np.array_equal(media, expected)
-            elif opened.format in IMAGE_FORMATS:
-                assert expected is None, opened
+    for data in mutants(seeds, n):
+        opened, media = pool.open(data)
+        assert opened.state in set(STATES) - {"crash", "timeout", "oom", "io_error"}, opened
+        expected = in_process(data)
+        if opened.state == "too_large":
+            continue  # frames count here, not in process
+        if isinstance(media, np.ndarray):
+            assert expected is not None and np.array_equal(media, expected)
+        elif opened.format in IMAGE_FORMATS:
+            assert expected is None, opened
 
 
-def test_64_megapixels_fit_the_memory_that_a_worker_has() -> None:
+@pytest.mark.parametrize("part", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_64_megapixels_fit_the_memory_that_a_worker_has(part: int) -> None:
+    """By default a quarter of everything: of the pixels and of the memory."""
+    full = Limits()
+    limits = Limits(
+        address_space=full.address_space // part + (32 * MiB if part > 1 else 0),  # a band of rows is no smaller
+        most_bytes=full.most_bytes // part,
+        most_pixels=full.most_pixels // part,
+        most_characters=full.most_characters // part,
+    )
     row = np.random.default_rng(0).integers(0, 256, (1, 8000, 3), dtype=np.uint8)
     line = encoded(Image.fromarray(row), "BMP")
-    data = line[:22] + (7999).to_bytes(4, "little") + line[26:54] + line[54:] * 7999
-    with Pool(workers=1, hashes=False) as pool:
+    data = line[:22] + (rows := 8000 // part - 1).to_bytes(4, "little") + line[26:54] + line[54:] * rows
+    with Pool(workers=1, limits=limits, hashes=False) as pool:
         opened, pixels = pool.open(data)
     assert opened.state == "ok", opened
-    assert isinstance(pixels, np.ndarray) and pixels.shape == (7999, 8000, 3)
-    assert np.array_equal(pixels[::999], np.broadcast_to(row, (9, 8000, 3)))
+    assert isinstance(pixels, np.ndarray) and pixels.shape == (rows, 8000, 3)
+    assert (pixels[::999] == row).all()

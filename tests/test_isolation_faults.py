@@ -36,13 +36,14 @@ ENDS = {
 }
 
 
-def test_faults_cost_their_file_and_the_others_are_the_same_to_the_bit() -> None:
-    files = [encoded(noise((16 + i % 7, 12)), ("PNG", "JPEG", "BMP")[i % 3]) for i in range(300)]
+@pytest.mark.parametrize("together", [1, 16])
+def test_faults_cost_their_file_and_the_others_are_the_same_to_the_bit(together: int) -> None:
+    files = [encoded(noise((16 + i % 7, 12)), ("PNG", "JPEG", "BMP")[i % 3]) for i in range(240)]
     faults = {31: "segfault", 77: "abort", 78: "leave", 150: "hang", 222: "memory"}
     for i, fault in faults.items():
         files[i] = marked(files[i], fault)
     with Pool(workers=2, limits=LIMITS, witnesses=[FAULT], hashes=False) as pool:
-        found = list(pool.open_many([lambda data=data: data for data in files]))  # type: ignore[misc]
+        found = list(pool.open_many([lambda data=data: data for data in files], together=together))  # type: ignore[misc]
     for i, (opened, pixels) in enumerate(found):
         if i in faults:
             assert (opened.state, opened.reason) == ENDS[faults[i]], opened
@@ -165,7 +166,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from([*GOOD, "shape", "text"]), json_values)
 def test_any_value_in_any_field_is_a_noun_or_a_bad_message(name: str, value: Any) -> None:
     limits = Limits()
@@ -242,7 +243,9 @@ with Pool(workers=1, limits=Limits(wall_seconds=100), witnesses=fault, hashes=Fa
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_no_process_outlives_the_parent(number: signal.Signals) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT

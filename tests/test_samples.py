@@ -188,7 +188,7 @@ def test_broken_jsonl_line_is_one_excluded_sample_and_a_missing_field_is_an_erro
     (tmp_path / "t.jsonl").write_text('{"text": "fine"}\n{"text": \n{"text": 7}\n')
     loads = list(open_samples(tmp_path / "t.jsonl"))
     assert loads[0].load() == "fine"
-    with pytest.raises(UnreadableSample, match="not valid JSON"):
+    with pytest.raises(UnreadableSample, match=r"line 2 is not valid JSON \(Expect.*\); expected one JSON object"):
         loads[1].load()
     with pytest.raises(UnreadableSample, match="int, expected text"):
         loads[2].load()

@@ -94,9 +94,7 @@ class Encoder(Judge):
     def _folder(self) -> Path:
         folder = Path(self._place).expanduser()
         if not self._place or not folder.is_dir():
-            raise BadSource(
-                f"{self.name}: {self._place!r} is no folder; write encoder:FOLDER, a model of transformers"
-            )
+            raise BadSource(f"{self.name}: {self._place!r} is no folder; write encoder:FOLDER, a model of transformers")
         if not list(folder.glob("*.safetensors")):
             raise BadSetting(f"{self._place} holds no .safetensors; pickles are not read")
         return folder

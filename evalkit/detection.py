@@ -13,7 +13,7 @@ from PIL.Image import Resampling
 
 from . import registry
 from .cache import beside, digest_of
-from .errors import BadSource, EvalkitError, UnknownName, UsageError
+from .errors import BadSource, EvalkitError, ModalityMismatch, UnknownName, UsageError
 from .hardware import one_thread
 from .laundering import resized
 from .measurement import Bench, measure
@@ -25,6 +25,7 @@ from .types import (
     Detector,
     Features,
     Levelled,
+    Modality,
     Published,
     Reconstructing,
     Reconstructor,
@@ -213,9 +214,9 @@ def cross_rows(judges: Mapping[str, Judge], bench: Bench) -> dict[tuple[str, str
 def modality_of(place: Path | str) -> Modality | None:
     """What a detector judges, told without its weights; None for a place that is no detector."""
     name = str(place)
-    if Path(place).is_dir():
+    if Path(name).is_dir():
         try:
-            name = str(json.loads((Path(place) / CARD).read_text("utf-8"))["name"])
+            name = str(json.loads((Path(name) / CARD).read_text("utf-8"))["name"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
     found: Modality | None = getattr(_class_of(name), "modality", None) if name in registry.detectors else None

@@ -62,7 +62,7 @@ def levels(n, centre, seed):
 @pytest.fixture
 def with_toys(monkeypatch):
     """`detect` with detectors given as objects."""
-    monkeypatch.setattr(detecting, "load_detector", lambda judge, device: judge)
+    monkeypatch.setattr(detecting, "load_detector", lambda judge, **_: judge)
 
 
 REAL, FAKE = flat(levels(300, 90, 1), name="reals"), flat(levels(100, 170, 2), name="fakes", mark=1)

@@ -17,6 +17,7 @@ from evalkit.judging.detecting import detect
 from evalkit.judging.scores import Known, measure_known
 from evalkit.judging.study import findings, study_of
 from evalkit.samples import ListedSet
+from evalkit.tables import detection_table
 from evalkit.types import Features, Grid
 from tests.conftest import picture
 from tests.test_detect import FAKE, REAL, Brightness, flat, levels
@@ -29,7 +30,7 @@ TRAINED = "real sha256:" + "ab12" * 16 + " n=300"
 def toy(monkeypatch):
     """Any name given to `--with` is the brightness of an image; detectors given as objects are themselves."""
     monkeypatch.setattr(
-        detecting, "load_detector", lambda d, device: Brightness(trained_on=TRAINED) if isinstance(d, str | Path) else d
+        detecting, "load_detector", lambda d, **_: Brightness(trained_on=TRAINED) if isinstance(d, str | Path) else d
     )
 
 
@@ -180,3 +181,11 @@ def test_tables_shorten_what_the_json_says_in_full_and_thumbnails_are_of_the_hig
     assert name == "brightness" and len(thumbnails) == 12
     assert [t.alt.split(":")[0] for t in thumbnails] == [row[0] for row in table.rows[:12]]
     assert all(t.uri.startswith("data:image/png;base64,") for t in thumbnails)
+
+
+def test_counts_of_reasons_may_be_more_than_samples_and_the_table_says_so():
+    judged = {"name": "toy", "threshold": (0.2, 0.8), "trained_on": "", "samples": [], "results": []}
+    judged |= {"verdicts": {"uncertain": 2}, "reasons": {"too_short": 2, "unlike_the_reals": 1}}
+    found = {"source": {"name": "essays", "n": 2}, "detectors": [judged], "excluded": [], "warnings": []}
+    line = next(line for line in detection_table(found, {}).splitlines() if "because of" in line)
+    assert line.strip() == ("uncertain because of: 2 too short, 1 unlike the reals (a sample may have several reasons)")

@@ -18,7 +18,7 @@ from detectors._trees import boosted, check, log_odds
 from detectors.encoder import Encoder
 from detectors.ngram_lr import NgramLR
 from detectors.surprisal_gbdt import COLUMNS, SurprisalGBDT, features
-from evalkit.errors import BadRecord, BadSetting, RunFailed, UnreadableSample
+from evalkit.errors import BadRecord, BadSetting, BadSource, RunFailed, UnreadableSample
 from evalkit.extractors.causal.columns import SURPRISAL
 from evalkit.measurement import Bench, measure
 from evalkit.metrics.detection import area_under_roc
@@ -178,7 +178,7 @@ def test_an_encoder_of_another_folder_is_refused(bert, tmp_path):
         Encoder(str(own)).load(tmp_path / "kept")
     (own / "model.safetensors").unlink()
     for variant, words in ((str(own), "no .safetensors"), ("nowhere", "no folder"), ("", "no folder")):
-        with pytest.raises(BadSetting, match=words):
+        with pytest.raises((BadSetting, BadSource), match=words):
             Encoder(variant).prepare("a text")
     with pytest.raises(BadSetting, match="head or all"):
         Encoder(f"{bert}:layers=two")

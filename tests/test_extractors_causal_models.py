@@ -14,7 +14,15 @@ import pytest
 import torch
 
 from evalkit import registry
-from evalkit.errors import BadSetting, EvalkitError, ModalityMismatch, RunFailed, UnknownName, UnreadableSample
+from evalkit.errors import (
+    BadSetting,
+    BadSource,
+    EvalkitError,
+    ModalityMismatch,
+    RunFailed,
+    UnknownName,
+    UnreadableSample,
+)
 from evalkit.extractors.causal import hub
 from evalkit.extractors.causal.columns import PAIR, SINGLE_HEADS, ZERO_SHOT, named, slices
 from evalkit.extractors.causal.hub import HubLM
@@ -118,7 +126,15 @@ def test_models_that_cannot_be_had_are_one_clear_line(folders, tmp_path, monkeyp
 
     assert refusal("") == (BadSetting, "hf_lm needs a model: write hf_lm:FOLDER or OWNER/NAME of the hub")
     assert refusal("nobody/nothing")[0] is RunFailed and "switched off" in refusal("nobody/nothing")[1]
-    assert refusal("./no/such/folder")[0] is BadSetting
+    # What is no OWNER/NAME can only be a folder, and one that is missing is a mistake of the caller's.
+    for place in ("./no/such/folder", "nofolder", "/no/folder", "~/no/folder", "~nobody/folder", "a/b/c"):
+        kind, says = refusal(place)
+        assert kind is BadSource and repr(place) in says and "OWNER/NAME" in says
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "model.safetensors").write_bytes(b"")
+    kind, says = refusal(str(bare))
+    assert kind is BadSource and "holds no tokenizer" in says and "save_pretrained" in says
     assert refusal(f"{folders['gpt2']}:context=33")[0] is BadSetting
     assert refusal(f"{folders['gpt2']}:strode=33")[0] is UnknownName
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
@@ -273,6 +289,6 @@ def test_files_that_are_no_whole_checkpoint_are_refused(stories, tmp_path):
         (f"{model}+{few}", "does not fit the file|do not belong together"),
         (f"{model}+{tmp_path / 'no.bin'}", "cannot be read"),
     ):
-        with pytest.raises(BadSetting, match=why):
+        with pytest.raises((BadSetting, BadSource), match=why):
             Llama2c(variant).fetch()
     assert Llama2c(f"{model}+{tokenizer}").digest == stories.digest

@@ -18,7 +18,7 @@ from evalkit.metrics.likelihood import (
     word_perplexity,
     words_of,
 )
-from evalkit.planning import plan
+from evalkit.planning import instruments, plan
 from evalkit.types import Features
 
 from .toys import texts
@@ -94,3 +94,15 @@ def test_the_interval_of_the_mean_of_texts_is_that_of_a_mean():
     assert found.high - found.value == pytest.approx(2.093 * each.std().item() / math.sqrt(20), rel=1e-3)
     assert found.moves is not None
     assert found.moves["fake"].square().sum().sqrt().item() == pytest.approx(each.std().item() / math.sqrt(20))
+
+
+def test_strided_without_a_stride_is_refused_when_it_is_planned() -> None:
+    [task] = plan(["perplexity.strided"], "text", with_train=False, with_timing=False)
+    with pytest.raises(BadSetting, match=r"windows overlap; name its stride .*\(prose_lm was given\)"):
+        instruments([task], "text")
+    # A generator that rates texts is only fitted later, and lays no windows either.
+    [task] = plan(["perplexity.strided@ngram"], "text", with_train=True, with_timing=False)
+    with pytest.raises(BadSetting, match=r"\(ngram was given\)"):
+        instruments([task], "text")
+    [task] = plan(["perplexity.text_mean"], "text", with_train=False, with_timing=False)
+    assert list(instruments([task], "text")) == ["prose_lm"]

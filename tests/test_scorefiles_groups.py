@@ -165,10 +165,25 @@ def test_raid_asks_for_labels_before_anything_is_judged(tmp_path: Path, monkeypa
 def test_mistakes_are_one_line_and_an_exit_code(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty.csv").write_text("")
     Path("nan.csv").write_text("score,label\nnan,human\n1,machine\n")
+    Path("cut.jsonl").write_text('{"score": 1, "label": "human"}\n{"score":\n')
     for arguments, code, match in (
         (["replay", "no.csv"], 2, "cannot read score file"),
         (["replay", "empty.csv"], 5, "is empty"),
-        (["replay", "nan.csv"], 2, "--nan exclude"),
+        (
+            ["replay", "nan.csv"],
+            2,
+            "expected a number for each (1 human, 0 machine, 0 of unknown truth; first: 'row-1')",
+        ),
+        (["replay", "nan.csv", "--higher", "auto"], 2, "--nan exclude"),
+        (["replay", "cut.jsonl"], 2, "line 2 is not JSON (Expecting value"),
+        (["replay", "cut.jsonl"], 2, 'expected one object a line, such as {"id"'),
+        (["detect", "nan.csv", "--scores"], 2, "--nan exclude"),
+        (["detect", "nan.csv", "--raid"], 2, "--raid needs a detector"),
+        (["detect", "nan.csv", "--raid", "--with", "x", "--fpr", "0.1"], 2, "--fpr does not go with --raid"),
+        (["detect", "nan.csv", "--scores", "--attacks", "all"], 2, "--attacks does not go with --scores"),
+        (["detect", "nan.csv", "--scores", "--raid"], 2, "not of both"),
+        (["detect", "nan.csv", "--with", "x", "--higher", "auto"], 2, "--higher needs --raid or --scores"),
+        (["detect", "nan.csv"], 2, "give --with DETECTOR"),
         (["replay", "nan.csv", "--nan", "exclude"], 2, "0 human and 1 machine"),
         (["replay", "nan.csv", "--column", "points=x"], 2, "expected ROLE=NAME"),
         (["replay", "nan.csv", "-o", "x.xml"], 2, "suffix"),
@@ -176,3 +191,18 @@ def test_mistakes_are_one_line_and_an_exit_code(at_home: Path, capsys: pytest.Ca
     ):
         found, line = failed(capsys, arguments)
         assert found == code and match in line
+
+
+def test_detect_makes_the_tables_of_replay_and_raid(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{i},{(i * 7) % 40},{'human' if i % 2 else 'machine'},{'ab'[i % 4 // 2]}\n" for i in range(40)]
+    Path("s.csv").write_text("id,score,label,model\n" + "".join(rows))
+    tables = []
+    for arguments in (["replay", "s.csv"], ["detect", "s.csv", "--scores", "-o", "d.csv"]):
+        assert run([*arguments, "--higher", "auto", "--json"]) == 0
+        tables.append(json.loads(capsys.readouterr().out))
+        tables[-1].pop("provenance", None)
+    assert tables[0] == tables[1] and tables[0]["schema"] == "evalkit.replay/1" and Path("d.csv").is_file()
+    told = [
+        failed(capsys, [*words, "--with", "nobody"]) for words in (["raid", "s.csv"], ["detect", "s.csv", "--raid"])
+    ]
+    assert told[0] == told[1] and told[0][0] == 2 and "expected a column text" in told[0][1]

@@ -84,7 +84,8 @@ class Examiner:
         self.plan, self.folder, self.reader = plan, folder, Reader()
         # On a CPU one at a time: the last digits of a matrix product depend on how many rows it has, and so a file's
         # score would on which others of its batch could be read.
-        self.bench = Bench(device=device, workers=workers, **({"batch_size": 1} if device == "cpu" else {}))
+        bench = Bench(device=device, workers=workers)
+        self.bench = replace(bench, batch_size=1) if device == "cpu" else bench
         self.judges = [_loaded(part, device) for part in plan.detectors]
         self.calibrations = _calibrations(plan, folder, self.judges)
         self.list = None if plan.hash_list is None else HashList.read(_frozen(folder, plan.hash_list))

@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..options import Run, common, controls_of
+from .replay import raid, replay
 
 LISTED = 10
+Command = Callable[..., Any]
+
+
+def _protocols(command: Command) -> Command:
+    """RAID's table instead of verdicts, from texts or from recorded scores."""
+    options = [
+        click.option("--raid", "as_raid", is_flag=True, help="RAID's table of the texts of SOURCE: as evalkit raid."),
+        click.option("--scores", "recorded", is_flag=True, help="SOURCE holds recorded scores: as evalkit replay."),
+        click.option("--attacks", metavar="A,B|all", help="With --raid: every text again behind each of these."),
+        click.option("--higher", type=click.Choice(["fake", "real", "auto"]), help="With --scores: whose are higher."),
+        click.option("--nan", type=click.Choice(["refuse", "exclude"]), help="With --scores: what missing ones do."),
+        click.option("--column", "columns", metavar="ROLE=NAME", multiple=True, help="With both: a column's own name."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _instead(target: click.Command, flag: str) -> None:
+    """Run another command on what this one was given; BadSetting for an option that the other does not have."""
+    from ..errors import BadSetting, UsageError
+
+    context = click.get_current_context()
+    theirs = {p.name for p in target.params}
+    line = click.core.ParameterSource.COMMANDLINE
+    given = {p.name: p for p in context.command.params if p.name and context.get_parameter_source(p.name) is line}
+    foreign = [p.opts[0] for name, p in given.items() if name not in theirs | {"source", "as_raid", "recorded"}]
+    if foreign:
+        raise BadSetting(f"{foreign[0]} does not go with {flag}; evalkit {target.name} --help says what does")
+    if "detectors" in theirs and "detectors" not in given:
+        raise UsageError(f"{flag} needs a detector: give --with DETECTOR")
+    passed = {name: context.params[name] for name in given if name in theirs}
+    context.invoke(target, **passed, **({"sources": (context.params["source"],)} if "sources" in theirs else {}))
 
 
 @click.command()
@@ -60,7 +95,6 @@ def train(
     "detectors",
     metavar="DETECTOR",
     multiple=True,
-    required=True,
     help="Detector folder, or the name of a published one; repeatable.",
 )
 @click.option("--truth", metavar="real|fake|FILE", help="What the samples are: a word, or a .csv of id,label.")
@@ -92,6 +126,7 @@ def train(
 @click.option(
     "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="A kept calibration, for --calibrate."
 )
+@_protocols
 @click.option("-o", "outputs", type=click.Path(path_type=Path), multiple=True, help="File: .json .csv .md .html")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout and nothing else.")
 @common
@@ -114,20 +149,37 @@ def detect(
     clean: bool,
     calibration: Path | None,
     outputs: tuple[Path, ...],
+    as_raid: bool,
+    recorded: bool,
+    attacks: str | None,
+    higher: str | None,
+    nan: str | None,
+    columns: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Let fitted detectors judge the samples of SOURCE: synthetic, authentic or uncertain, and why.
 
     With --calibrate the threshold is set on your own reals for a false positive rate, and every sample gets a p-value
     against them; with --fake as well, P(fake) is calibrated. With --truth: how well the detectors do.
+    --raid and --scores make RAID's table, one threshold a domain, in place of verdicts.
     """
-    from ..errors import BadSetting, Inconclusive
+    from ..errors import BadSetting, Inconclusive, UsageError
     from ..judging.detecting import detect as judged
     from ..judging.study import sample_rows
     from ..records import dumps
     from ..shortcuts.beside import shortcut_lines
     from ..tables import detection_table
 
+    if as_raid and recorded:
+        raise BadSetting("--raid and --scores were given; the table is of texts or of recorded scores, not of both")
+    if as_raid or recorded:
+        _instead(*((raid, "--raid") if as_raid else (replay, "--scores")))
+        return
+    if not detectors:
+        raise UsageError("which detector? give --with DETECTOR, or --scores where SOURCE holds recorded scores")
+    idle = {"--attacks": attacks, "--higher": higher, "--nan": nan, "--column": columns}
+    if unused := [option for option, value in idle.items() if value]:
+        raise BadSetting(f"{unused[0]} needs --raid or --scores")
     if fpr_in_expectation and confidence:
         raise BadSetting(f"--fpr-in-expectation and --confidence {confidence}; give one of them")
     with Run(options) as run:

@@ -32,23 +32,28 @@ def unseen(n: int) -> float:
 
     Clopper & Pearson 1934, none of n.
     """
-    return 1 - ((1 - LEVEL) / 2) ** (1 / n)
+    return 1 - math.pow((1 - LEVEL) / 2, 1 / n)
 
 
-def scored(found: Estimate, n: int, *, low: float = 0.0, high: float = 1.0) -> Estimate:
+def scored(found: Estimate, n: int, *, low: float = 0.0, high: float = 1.0, base: float | None = None) -> Estimate:
     """A mean of n independent terms in [low, high], or a ratio of two such sums, with Wilson's ends joined to its own.
 
     found: the number with its `moves`, whose squares add up to its variance. Student's quantile of n - 1 replaces the
-    normal one. Where no term differs, `unvaried`.
+    normal one. base: what nearly all terms are where few exceed it, `low` when not given. Where no term differs,
+    `unvaried`.
     """
     if not math.sqrt(variance(found)) > ROUNDING * (high - low):
         return unvaried(found, n, lambda share: mixed(found.value, share, low, high), low=low, high=high)
     t = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1))
-    at, room = found.value - low, high - found.value
+    base = low if base is None else base
+    at, room = found.value - base, high - found.value
+    if not (at > 0 and room > 0):
+        # At the end of a range that varies with the terms, as when texts of unlike lengths are copied whole.
+        return found
     # t^2 over the number of trials of 0 or 1 that would have this variance.
     k = t * t * variance(found) / (at * room)
-    centre, reach = at + (room - at) * k / 2 / (1 + k), math.sqrt(k * at * room + (k * (high - low) / 2) ** 2) / (1 + k)
-    ends = min(found.low, low + centre - reach), max(found.high, low + centre + reach)
+    centre, reach = at + (room - at) * k / 2 / (1 + k), math.sqrt(k * at * room + (k * (at + room) / 2) ** 2) / (1 + k)
+    ends = min(found.low, base + centre - reach), max(found.high, base + centre + reach)
     return _with(found, max(low, ends[0]), min(high, ends[1]), f"{found.method}, wilson")
 
 

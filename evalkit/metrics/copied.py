@@ -123,7 +123,7 @@ def mean_longest(lengths: Lengths, *, side: str = "fake") -> Estimate:
     found = around(float(each.mean()), error, "standard error", df=len(each) - 1, low=0.0)
     found = replace(found, per_sample=each if side == "fake" else None, moves={side: moves_of_mean(each)})
     # No match is longer than its text.
-    return scored(found, len(each), high=sum(map(len, lengths)) / len(each))
+    return scored(found, len(each), high=sum(map(len, lengths)) / len(each), base=float(each.min()))
 
 
 def extracted_share(

@@ -110,7 +110,8 @@ def _json_lines(path: Path, data: bytes) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise BadSource(f"{path}: line {number} is not JSON: {error}") from error
+                expected = 'expected one object a line, such as {"id": "a", "score": 0.7, "label": "human"}'
+                raise BadSource(f"{path}: line {number} is not JSON ({error}); {expected}") from error
 
 
 def _from_rows(path: Path, rows: Any) -> Columns:

@@ -92,9 +92,10 @@ def checked(run: Recorded, nan: NanPolicy = "refuse") -> Recorded:
             " lies beyond them: write them as finite numbers"
         )
     if missing.any() and nan == "refuse":
+        first = run.ids[int(np.flatnonzero(missing)[0])]
         raise BadRows(
-            f"{run.name}: {int(missing.sum()):,} of {len(run):,} scores are missing or NaN ({_sides(run, missing)});"
-            " find out why, or leave them out with --nan exclude"
+            f"{run.name}: {int(missing.sum()):,} of {len(run):,} scores are missing or NaN, expected a number for"
+            f" each ({_sides(run, missing)}; first: {first!r}); find out why, or leave them out with --nan exclude"
         )
     kept = replace(run.only(~missing), excluded=int(missing.sum())) if missing.any() else run
     if len(set(kept.ids)) < len(kept):

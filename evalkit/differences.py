@@ -36,7 +36,7 @@ MOST_IN_PAIRS = 30
 # An answer such as "a million times more samples" helps nobody.
 MOST_TIMES = 100
 # Methods that leave the draw of the samples open: nothing can be told apart by them.
-NO_INTERVAL = ("none", "one call")
+NO_INTERVAL = ("none", "no interval", "one call")
 
 
 def difference(a: MetricResult, b: MetricResult) -> tuple[float, float, float]:

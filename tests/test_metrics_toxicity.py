@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evalkit import registry
-from evalkit.errors import BadSetting, DoesNotApply, ModalityMismatch, UnreadableSample
+from evalkit.errors import BadSetting, BadSource, DoesNotApply, ModalityMismatch, UnreadableSample
 from evalkit.metrics.toxicity import association, group_bias, representation, toxicity, worst_of_prompts
 from evalkit.samples.arrays import from_texts
 from evalkit.types import Features
@@ -116,7 +116,7 @@ def test_what_is_no_classifier_is_refused_in_one_line(folder, tmp_path):
     with pytest.raises(ModalityMismatch):
         classifier.prepare(torch.zeros(2, 2, 3).numpy())
     for name in ("hf_classifier", f"hf_classifier:{tmp_path}", f"hf_classifier:{tmp_path}/none"):
-        with pytest.raises(BadSetting):
+        with pytest.raises((BadSetting, BadSource)):
             registry.extractors.get(name)().fetch()
     with pytest.raises(BadSetting, match="neutral, toxic"):
         registry.extractors.get(f"hf_classifier:{folder}:label=rude")().fetch()

@@ -258,6 +258,7 @@ def faults(model: Path, root: Path, n: int, share: float = 0.01, seconds: float 
         "named": sum(r["state"] == ENDS[orders[i]] and r["verdict"] == "unreadable" for i, r in named.items()),
         "others": len(calm),
         "equal": found == calm,
+        "different": {name: (found.get(name), calm[name]) for name in calm if found.get(name) != calm[name]},
         "sound": verify(root / "audit-with").ok,
         "seconds": took,
     }

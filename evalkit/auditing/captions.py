@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import registry
-from ..errors import BadRecord, TooFewSamples, UsageError
+from ..errors import BadRecord, NothingToEvaluate, TooFewSamples, UsageError
 from ..measurement import Bench, measure
 from ..samples import ListedSet
 from ..samples._set import loaded
@@ -39,7 +39,11 @@ class Captions:
     def evidence(self, samples: Sequence[Sample], captions: Sequence[str], bench: Bench) -> dict[str, Evidence]:
         """By sample id: how well each image and its caption agree; a sample that the instrument refuses has none."""
         found = {}
-        for sample_id, score in agreement(self.instrument, samples, captions, bench).items():
+        try:
+            scores = agreement(self.instrument, samples, captions, bench)
+        except NothingToEvaluate:  # The instrument can read none of them.
+            return {}
+        for sample_id, score in scores.items():
             p = float(1 + (self.pairs <= score).sum()) / (len(self.pairs) + 1)
             said = f"agreement of image and caption {score:.3g}; {p:.2g} of true pairs agree as little"
             facts = {"score": score, "p_value": p, "pairs": len(self.pairs), "instrument": self.instrument.name}

@@ -48,6 +48,8 @@ def _maps(part: Mapping[str, Any], samples: Sequence[Sample], bench: Bench, rows
     with tempfile.TemporaryDirectory() as folder:
         try:
             judge = load_detector(Path(place) if Path(place).is_dir() else place, device=bench.device)
+            if judge.digest != part["digest"]:
+                return []  # Another detector than the one that judged has nothing to say of its verdicts.
             listed = ListedSet("discoveries", "image", tuple(samples))
             found = explain(judge, listed, range(len(samples)), Path(folder), seed=0, bench=bench)
         except EvalkitError:

@@ -246,9 +246,10 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=parts)
     parser.add_argument("--malformed", type=Path, required=False, default=Path("malformed"))
     parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--side", type=int, default=256, help="pixels a side of the photographs of `price`")
     asked = parser.parse_args()
     acts: dict[str, Callable[[], bool]] = {
-        "price": lambda: price(photographs(80)),
+        "price": lambda: price(photographs(80 if asked.side <= 256 else 16, asked.side)),
         "corpus": lambda: corpus(asked.malformed),
         "bombs": lambda: bombs(asked.malformed),
         "mutants": lambda: mutated(asked.n),

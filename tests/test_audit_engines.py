@@ -68,6 +68,8 @@ def started(tmp_path: Path, devices: str) -> subprocess.Popen[bytes]:
         [sys.executable, str(command), str(tmp_path / "out"), str(tmp_path), devices],
         env={**os.environ, "PYTHONPATH": places},
         start_new_session=True,
+        # A shell that starts its command in the background switches SIGINT off, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -248,7 +248,13 @@ with Pool(workers=1, limits=Limits(wall_seconds=100), witnesses=fault, hashes=Fa
 )
 def test_no_process_outlives_the_parent(number: signal.Signals) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+        [sys.executable, "-c", RUN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+        # A shell that starts its command in the background switches SIGINT off, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert parent.stdout is not None
     with parent.stdout as said:

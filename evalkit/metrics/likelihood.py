@@ -13,19 +13,19 @@ from ..resample import jackknife
 from ..types import Estimate, Features, Part, SampleSet, metric
 from ._guards import rows_of
 
-NEEDS_STRIDE = (
-    "perplexity.strided needs an instrument whose windows overlap; name its stride in tokens, as in"
-    " perplexity.strided@hf_lm:FOLDER:stride=512"
-)
-
-
 @metric(
     on={"image": None, "text": "prose_lm"},
     better="lower",
     unit="perplexity",
     reads="likelihood",
     min_n=2,
-    requires={"strided": ("stride", NEEDS_STRIDE)},
+    requires={
+        "strided": (
+            "stride",
+            "perplexity.strided needs an instrument whose windows overlap; name its stride in tokens, as in"
+            " perplexity.strided@hf_lm:FOLDER:stride=512",
+        )
+    },
 )
 def perplexity(fake: Features) -> dict[str, Part]:
     """Perplexity per token of all generated texts under the language model, exp(sum nats / sum tokens), >= 1.
@@ -123,7 +123,7 @@ def words_of(samples: SampleSet) -> Tensor:
 def _strided(fake: Features) -> Estimate:
     """The corpus's perplexity on overlapping windows; BadSetting where the instrument's do not overlap."""
     if fake.about.get("stride", "none") == "none":
-        raise BadSetting(NEEDS_STRIDE)
+        raise BadSetting(perplexity.requires["strided"][1])
     return corpus_perplexity(fake.rows)
 
 

@@ -92,7 +92,8 @@ def _check(decision: str, verdict: str | None, reviewer: str, reason: str) -> No
     if decision not in get_args(Choice):
         raise BadSetting(f"decision {decision!r}; expected {', '.join(get_args(Choice))}")
     if (decision == "overturned") != (verdict is not None):
-        raise BadSetting(f"{decision} with verdict {verdict}; a verdict is given to overturn one, and only then")
+        given = "no verdict (--verdict)" if verdict is None else f"the verdict {verdict}"
+        raise BadSetting(f"{decision} with {given}; a verdict is given to overturn one, and only then")
     if verdict is not None and verdict not in VERDICTS:
         raise BadSetting(f"verdict {verdict!r}; expected {', '.join(VERDICTS)}")
     for name, value, most in (("reviewer", reviewer, MOST_REVIEWER), ("reason", reason, MOST_REASON)):

@@ -117,7 +117,7 @@ def _decisions(given: Iterable[Mapping[str, Any]], limits: DossierLimits) -> _De
         one = Decision(
             place if isinstance(place, int) else None,
             text(entry.get("id")),
-            text(entry.get("decision", entry.get("verdict"))),
+            _decided(entry),
             text(entry.get("reason")),
             text(entry.get("reviewer")),
             text(entry.get("time", entry.get("at"))),
@@ -127,6 +127,12 @@ def _decisions(given: Iterable[Mapping[str, Any]], limits: DossierLimits) -> _De
         made.last.append(one)
         made.count += 1
     return made
+
+
+def _decided(entry: Mapping[str, Any]) -> str:
+    """What was decided; of an overturned verdict, to what."""
+    said = text(entry.get("decision", entry.get("verdict")))
+    return f"overturned to {text(entry.get('verdict'))}" if said == "overturned" and entry.get("verdict") else said
 
 
 class _Seen:

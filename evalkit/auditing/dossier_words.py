@@ -124,7 +124,13 @@ def findings(batch: Batch) -> tuple[str, ...]:
     if counts["synthetic"]:
         said.append(_rests(batch))
     if counts["uncertain"]:
-        said.append("Uncertain is no verdict: nothing was found that decides it. Absence of evidence means unknown.")
+        claims = batch.rules.get(("uncertain", "unsigned_claim"), 0)
+        if claims:
+            carry = "carries" if claims == 1 else "carry"
+            said.append(
+                f"Of the uncertain ones {claims:,} {carry} an unsigned claim of generation, which can be forged."
+            )
+        said.append("Uncertain: nothing was found that decides it. Absence of evidence means unknown.")
     return tuple(said)
 
 

@@ -296,6 +296,8 @@ def _witnesses(
     made: list[tuple[str, Mapping[str, Any]]] = [("provenance", settings), ("dwtdct", marks)]
     if asked.rivagan:
         made.append(("rivagan", {"payloads": dict(asked.rivagan)}))
+    for name, given in ready(made, folder):
+        registry.detectors.get(name)(**given)  # settings that cannot be are refused here, before a worker is asked
     return tuple(made)
 
 

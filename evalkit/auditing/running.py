@@ -62,8 +62,9 @@ class Audited:
         return {str(k): int(v) for k, v in self.seal.document["verdicts"].items()}
 
     def unreadable(self) -> int:
-        """Inputs that did not end in a readable state."""
-        return sum(int(n) for state, n in self.seal.document["states"].items() if state not in READABLE)
+        """Inputs that should have been readable and were not; files of other kinds are no fault."""
+        states = self.seal.document["states"]
+        return sum(int(n) for state, n in states.items() if state not in (*READABLE, "unsupported"))
 
 
 def audit(
@@ -241,7 +242,9 @@ def _sealed(store: Store, plan: Configuration, out: Path, command: str) -> Seal:
 def _header(store: Store, plan: Configuration, batch: Batch, together: Together, command: str) -> dict[str, Any]:
     plain = plan.plain()
     told = dict(plan.calibration or {})
-    facts: dict[str, Any] = {k: told[k] for k in ("reals", "fakes", "misses") if k in told}
+    # What fakes were missed is a risk of files called authentic, which a detector that clears none does not carry.
+    shown = ("reals", "fakes", "misses") if not _unclearing(plan) else ("reals",)
+    facts: dict[str, Any] = {k: told[k] for k in shown if k in told}
     lines = {key: (store.note(key) or "").splitlines() for key in ("protections", "witnesses", "decoders", "left_out")}
     found = statistics(batch, plan, together, facts)
     found["not_done"] = [*lines["left_out"], *missing().values(), *_unclearing(plan)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ..errors import BadSetting, EvalkitError, ExitCode
+from ..errors import BadRecord, BadSetting, EvalkitError, ExitCode
 from ..options import Run, common
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _conclude(done: Audited, fail_on: tuple[str, ...], most_unreadable: float) -
         codes.append(ExitCode.INCONCLUSIVE)
         click.echo(
             f"evalkit: {lost:,} of {total:,} files could not be read, more than {most_unreadable:.3g} of them;"
-            " the rest is judged, look at the others",
+            " the rest is judged, look at the others (--most-unreadable sets the share)",
             err=True,
         )
     if codes:
@@ -176,6 +176,8 @@ def verify(folder: Path, head: str | None, inputs: Path | None, as_json: bool) -
     from ..auditing.verifying import verify as verified
     from ..records import dumps
 
+    if (folder / "audit.db").is_file() and not (folder / "audit.json").is_file():
+        raise BadRecord(f"the audit in {folder} is not finished; give its command again, then verify")
     report = verified(folder, head, inputs)
     click.echo(dumps({**_told(report), "ok": report.ok}) if as_json else _verified(report), nl=not as_json)
     if not report.ok:
@@ -233,7 +235,9 @@ def decide(folder: Path, record: str, decision: str, verdict: str | None, review
     from ..auditing.repeating import redraw
 
     made = decided(folder, record, cast(Any, decision), reviewer=reviewer, reason=reason, verdict=cast(Any, verdict))
-    click.echo(f"decision {made['hash']} on {made.get('id', record)}: {decision}")
+    to = f" to {made['verdict']}" if decision == "overturned" else ""
+    shown = "".join(c if c.isprintable() else " " for c in str(made.get("id", record)))
+    click.echo(f"decision {made['hash']} on {shown}: {decision}{to}")
     try:
         redraw(folder)
     except EvalkitError as error:

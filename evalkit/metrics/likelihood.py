@@ -13,6 +13,7 @@ from ..resample import jackknife
 from ..types import Estimate, Features, Part, SampleSet, metric
 from ._guards import rows_of
 
+
 @metric(
     on={"image": None, "text": "prose_lm"},
     better="lower",

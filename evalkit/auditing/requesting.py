@@ -90,7 +90,7 @@ class Request:
             self.calibrate or self.calibration
         ):
             raise UsageError("--fake, --fpr and --confidence belong to a calibration: give --calibrate REAL")
-        if (self.calibrate or self.calibration) and not self.detectors:
+        if (self.calibration or (self.calibrate and not self.captions)) and not self.detectors:
             raise UsageError("a calibration is of detectors: give one or more as --with DETECTOR")
 
     def asked(self) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _calibration(
                 # `detect` has another word for it.
                 said = str(error).replace("--fpr-in-expectation", "--confidence 0")
                 raise Inconclusive(said) from error
-        if asked.calibrate and not found:
+        if asked.calibrate and judges and not found:
             kinds = ", ".join(sorted({j.modality for j in judges}))
             raise ModalityMismatch(f"--calibrate holds no {kinds} samples, which is what the detectors judge")
     if not found:

@@ -1,7 +1,7 @@
 """Which state an exception of a decoder means: one table, and nothing stays unclassified.
 
 Pillow raises a dozen unrelated classes on malformed files (OSError, UnidentifiedImageError, ValueError, SyntaxError,
-NotImplementedError, IndexError, TypeError, struct.error, ...), so the class alone says little and its words count too.
+IndexError, TypeError, struct.error and others), so the class alone says little and its words count too.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Captions:
 
     def evidence(self, samples: Sequence[Sample], captions: Sequence[str], bench: Bench) -> dict[str, Evidence]:
         """By sample id: how well each image and its caption agree; a sample that the instrument refuses has none."""
-        found = {}
+        found, said_of = {}, dict(zip((s.id for s in samples), captions, strict=True))
         try:
             scores = agreement(self.instrument, samples, captions, bench)
         except NothingToEvaluate:  # The instrument can read none of them.
@@ -47,8 +47,20 @@ class Captions:
             p = float(1 + (self.pairs <= score).sum()) / (len(self.pairs) + 1)
             said = f"agreement of image and caption {score:.3g}; {p:.2g} of true pairs agree as little"
             facts = {"score": score, "p_value": p, "pairs": len(self.pairs), "instrument": self.instrument.name}
+            facts["caption"] = caption_digest(said_of[sample_id])
             found[sample_id] = Evidence("likelihood", "unknown", "hint", SOURCE, said, facts)
         return found
+
+
+def caption_digest(caption: str | None) -> str:
+    """What tells one caption from another: a content is examined once, copies of it may have their own captions."""
+    return hashlib.sha256((caption or "").encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def without_others(evidence: Sequence[Evidence], caption: str | None) -> tuple[Evidence, ...]:
+    """The evidence that holds for a copy of a content: what was said of another caption does not."""
+    other = {e.source for e in evidence if e.source == SOURCE and e.facts.get("caption") != caption_digest(caption)}
+    return tuple(e for e in evidence if not other or (e.source != SOURCE and e.facts.get("rule") != SOURCE))
 
 
 def agreement(instrument: Any, samples: Sequence[Sample], captions: Sequence[str], bench: Bench) -> dict[str, float]:

@@ -233,7 +233,9 @@ def finding_in(entry: Entry, told: Mapping[str, Any] | None) -> Finding:
     if told is None:
         opened = Opened(entry.state, "read", entry.reason)
         return Finding(entry.position, entry.id, entry.name, entry.sha256, entry.size, opened)
-    return replace(finding_of(told), position=entry.position, id=entry.id, name=entry.name)
+    found = finding_of(told)
+    said = captions.without_others(found.evidence, entry.caption)
+    return replace(found, position=entry.position, id=entry.id, name=entry.name, evidence=said)
 
 
 # ---------------------------------------------------------------------------------------------- parts
